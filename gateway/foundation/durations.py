@@ -12,7 +12,7 @@ def parse_duration(value: object) -> int:
     """Whole seconds. Raises ValueError with a message for the user; a number without a unit is no duration."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is not a length of time: write a whole number and a unit, like 90s, 15m, 1h or 30d")
+        raise ValueError(f"{value!r} is not a length of time: write a number and a unit, like 90s, 15m, 1h or 30d")
     seconds = int(match[1]) * SECONDS[match[2]]
     if seconds > LONGEST_SECONDS:
         raise ValueError(f"{value!r} is longer than ten years (3650d)")

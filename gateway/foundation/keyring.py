@@ -217,6 +217,22 @@ class Keyring:
         return Key(purpose, str(version["id"]), float(version["created"]), material)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """What may be told of a version of a key."""
+
+    id: str
+    created: float
+    is_current: bool
+
+
+def key_versions(directory: Path, purpose: str) -> list[KeyVersion]:
+    """Newest first; needs no master key."""
+    path = directory / f"{purpose}.json"
+    versions = json.loads(path.read_text())["versions"] if path.exists() else []
+    return [KeyVersion(v["id"], v["created"], index == 0) for index, v in enumerate(versions)]
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file whole and durably, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

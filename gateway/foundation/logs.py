@@ -34,4 +34,5 @@ def configure(process: str, stream: TextIO = sys.stderr, level: int = logging.IN
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for chatty in ("aiohttp.access", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

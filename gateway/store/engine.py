@@ -1,0 +1,98 @@
+"""`Store`: a piece of work becomes one transaction, with a deadline, and its faults become ours.
+
+Law: whoever is told `StoreUnavailable` because of a deadline is told so *before* the commit: a transaction whose
+caller gave up is rolled back. Only a deadline that passes during the commit itself leaves it open which of the two it
+was, as with every database.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.store.faults import mapped
+from gateway.store.sqlite import Sqlite
+from gateway.store.thread import IsAbandoned, JobThread
+
+Result = TypeVar("Result")
+Work = Callable[[Connection], Result]
+
+
+class Backend(Protocol):
+    """What each database does in its own way."""
+
+    def create(self) -> None:
+        """Make an empty database where there is none."""
+
+    def engine(self, *, read_only: bool) -> Engine:
+        """Its transactions are serialisable; those of a read-only one can't write."""
+
+    def check(self) -> None:
+        """Raises StoreUnavailable unless the database is still the one that the engine was opened on."""
+
+    def version(self, connection: Connection) -> int:
+        """Another number whenever another connection has committed; comparable within one connection only."""
+
+    def migration_lock(self) -> AbstractContextManager[None]:
+        """Held by one process at a time."""
+
+    def image(self) -> bytes:
+        """The whole database at one moment, while others go on writing."""
+
+
+def backend(url: str, state_dir: Path) -> Backend:
+    """For the setting `store`. Raises GatewayError for a database that we can't use."""
+    if url == "sqlite":
+        return Sqlite(state_dir)
+    raise GatewayError(f"store: {url.partition(':')[0]!r} can't be used by this version: write `store: sqlite`")
+
+
+class Store:
+    """The writing side. Several processes hold one each; threads may share one."""
+
+    def __init__(self, backend: Backend, *, read_only: bool = False) -> None:
+        self.backend = backend
+        self._engine = backend.engine(read_only=read_only)
+        self._reading = backend.engine(read_only=True)
+        self._thread = JobThread("store")
+
+    @classmethod
+    def open(cls, url: str, state_dir: Path, *, read_only: bool = False) -> "Store":
+        """Touches nothing yet: that it exists and is ours shows at the first use (or in `migrate`)."""
+        return cls(backend(url, state_dir), read_only=read_only)
+
+    def __repr__(self) -> str:
+        return f"Store({self.backend!r}, {self._engine.pool.status()})"
+
+    def close(self) -> None:
+        self._thread.close()
+        self._reading.dispose()
+        self._engine.dispose()
+
+    def run(self, work: Work[Result]) -> Result:
+        """One transaction that may write. Raises Conflict (and what `work` raises) or StoreUnavailable."""
+        return self._transact(self._engine, work, lambda: False)
+
+    def read(self, work: Work[Result]) -> Result:
+        """One transaction that can't write, sees one moment, and holds up nobody."""
+        return self._transact(self._reading, work, lambda: False)
+
+    async def arun(self, work: Work[Result], deadline: float = 0.5) -> Result:
+        """`run` on the store's thread; StoreUnavailable after `deadline` seconds."""
+        return await self._thread.ask(lambda abandoned: self._transact(self._engine, work, abandoned), deadline)
+
+    async def aread(self, work: Work[Result], deadline: float = 0.5) -> Result:
+        """`read` on the store's thread; StoreUnavailable after `deadline` seconds."""
+        return await self._thread.ask(lambda abandoned: self._transact(self._reading, work, abandoned), deadline)
+
+    def _transact(self, engine: Engine, work: Work[Result], is_abandoned: IsAbandoned) -> Result:
+        with mapped():
+            self.backend.check()
+            with engine.begin() as connection:
+                result = work(connection)
+                if is_abandoned():
+                    raise StoreUnavailable("nobody waits for this any more: rolled back")
+                return result

@@ -1,0 +1,52 @@
+"""One-time links by which a person sets their factors. One open link a person; a new one voids the one before."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from gateway.foundation.errors import NotFound
+from gateway.store.faults import conflict
+from gateway.store.tables import ENROLMENTS, PEOPLE
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    token_hash: bytes
+    person: str
+    expires_at: float
+
+
+def add(connection: Connection, enrolment: Enrolment) -> None:
+    """Raises NotFound."""
+    connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.person == enrolment.person))
+    with conflict(NotFound(f"there is no person {enrolment.person!r}")):
+        connection.execute(
+            insert(ENROLMENTS).values(
+                token_hash=enrolment.token_hash, person=enrolment.person, expires_at=enrolment.expires_at
+            )
+        )
+
+
+def find(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
+    """For showing the form: nothing is spent, since mail scanners and browsers look at links before people do."""
+    row = connection.execute(select(ENROLMENTS).where(*_usable(token_hash, now))).one_or_none()
+    return Enrolment(*row) if row else None
+
+
+def spend(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
+    """The enrolment, for exactly one caller. None if expired, spent, or its person is not active."""
+    row = connection.execute(delete(ENROLMENTS).where(*_usable(token_hash, now)).returning(*ENROLMENTS.c)).one_or_none()
+    return Enrolment(*row) if row else None
+
+
+def drop_of_person(connection: Connection, person: str) -> int:
+    return connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.person == person)).rowcount
+
+
+def sweep(connection: Connection, now: float) -> int:
+    return connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.expires_at <= now)).rowcount
+
+
+def _usable(token_hash: bytes, now: float) -> tuple[ColumnElement[bool], ...]:
+    active = select(PEOPLE.c.id).where(PEOPLE.c.disabled_at.is_(None), PEOPLE.c.removed_at.is_(None))
+    return ENROLMENTS.c.token_hash == token_hash, ENROLMENTS.c.expires_at > now, ENROLMENTS.c.person.in_(active)

@@ -1,0 +1,115 @@
+"""What a person proves who they are with: a password's hash, and authenticators with their sealed secrets.
+
+Law: a one-time code is spent by one conditional UPDATE on its authenticator's `last_step`, which only grows. So of
+any number of processes that hold the same code at once, one wins (CVE-2022-25899 family; RFC 6238 section 5.2).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, case, delete, insert, select, update
+
+from gateway.foundation.errors import Conflict, NotFound
+from gateway.store.faults import conflict
+from gateway.store.tables import AUTHENTICATORS, PASSWORDS
+
+AuthenticatorKind = Literal["totp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    hash: str
+    """PHC string."""
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    id: str
+    """`aut_…`"""
+    person: str
+    kind: AuthenticatorKind
+    sealed: bytes
+    """The secret, sealed by identity for this person and authenticator."""
+    last_step: int
+    """The time step of the last code that was accepted; no code of this step or an earlier one is accepted."""
+    failures: int
+    """Wrong codes in a row."""
+    created_at: float
+    disabled_at: float | None = None
+
+
+def set_password(connection: Connection, person: str, password: Password) -> None:
+    """Raises NotFound."""
+    connection.execute(delete(PASSWORDS).where(PASSWORDS.c.person == person))
+    with conflict(NotFound(f"there is no person {person!r}")):
+        connection.execute(insert(PASSWORDS).values(person=person, hash=password.hash, changed_at=password.changed_at))
+
+
+def password(connection: Connection, person: str) -> Password | None:
+    row = connection.execute(
+        select(PASSWORDS.c.hash, PASSWORDS.c.changed_at).where(PASSWORDS.c.person == person)
+    ).one_or_none()
+    return Password(*row) if row else None
+
+
+def add_authenticator(connection: Connection, authenticator: Authenticator) -> None:
+    with conflict(Conflict(f"{authenticator.id!r} is taken, or there is no person {authenticator.person!r}")):
+        connection.execute(
+            insert(AUTHENTICATORS).values(
+                id=authenticator.id,
+                person=authenticator.person,
+                kind=authenticator.kind,
+                sealed=authenticator.sealed,
+                last_step=authenticator.last_step,
+                failures=authenticator.failures,
+                created_at=authenticator.created_at,
+                disabled_at=authenticator.disabled_at,
+            )
+        )
+
+
+def authenticators(connection: Connection, person: str) -> tuple[Authenticator, ...]:
+    """Oldest first, those disabled too."""
+    rows = select(AUTHENTICATORS).where(AUTHENTICATORS.c.person == person)
+    ordered = rows.order_by(AUTHENTICATORS.c.created_at, AUTHENTICATORS.c.id)
+    return tuple(Authenticator(*row) for row in connection.execute(ordered))
+
+
+def advance_step(connection: Connection, authenticator: str, step: int) -> bool:
+    """Spend the code of `step`: True for exactly one caller, who has also put the failures back to none."""
+    spent = connection.execute(
+        update(AUTHENTICATORS)
+        .where(
+            AUTHENTICATORS.c.id == authenticator,
+            AUTHENTICATORS.c.last_step < step,
+            AUTHENTICATORS.c.disabled_at.is_(None),
+        )
+        .values(last_step=step, failures=0)
+    )
+    return spent.rowcount == 1
+
+
+def fail(connection: Connection, authenticator: str, limit: int, now: float) -> int:
+    """Count one wrong code; at `limit` in a row the authenticator is disabled (NIST SP 800-63B-4, 3.2.2)."""
+    failures = AUTHENTICATORS.c.failures + 1
+    counted = connection.execute(
+        update(AUTHENTICATORS)
+        .where(AUTHENTICATORS.c.id == authenticator)
+        .values(
+            failures=failures,
+            disabled_at=case(
+                (AUTHENTICATORS.c.disabled_at.is_not(None), AUTHENTICATORS.c.disabled_at),
+                (failures >= limit, now),
+                else_=None,
+            ),
+        )
+        .returning(AUTHENTICATORS.c.failures)
+    )
+    return int(counted.scalar_one())
+
+
+def forget(connection: Connection, person: str) -> None:
+    """Password and every authenticator, so that only an enrolment leads back in."""
+    connection.execute(delete(PASSWORDS).where(PASSWORDS.c.person == person))
+    connection.execute(delete(AUTHENTICATORS).where(AUTHENTICATORS.c.person == person))

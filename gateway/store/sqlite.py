@@ -1,0 +1,160 @@
+"""SQLite, embedded: all that is its own way. One file, one writer at a time, readers that hold up nobody (WAL).
+
+Law: only `create` makes the file; every connection opens an existing one, so that a store that vanished is a fault
+and never an empty store. What is committed is on disk (`synchronous=FULL`). The file is its owner's alone.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+
+from gateway.foundation.errors import StoreUnavailable
+from gateway.foundation.keyring import write_private
+
+BUSY_SECONDS = 2.0
+"""How long a transaction waits for another process's, which takes milliseconds."""
+
+_PRAGMAS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",
+    # A database that somebody else has written can't run its own functions through views and triggers.
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    # One large transaction (the end of all sessions) leaves a large log behind: cut it back afterwards.
+    f"PRAGMA journal_size_limit = {16 << 20}",
+)
+
+
+class Sqlite:
+    def __init__(self, state_dir: Path, name: str = "store.db") -> None:
+        self.path = state_dir / "store" / name
+        self._opened_on: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Sqlite({str(self.path)!r})"
+
+    def create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with _faults(), closing(self._connect(read_only=False)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    def engine(self, *, read_only: bool) -> Engine:
+        engine = create_engine("sqlite://", creator=lambda: self._connect(read_only), poolclass=QueuePool)
+        event.listen(engine, "begin", _begin)
+        return engine.execution_options(read_only=read_only)
+
+    def check(self) -> None:
+        """A connection goes on with the file that it has open, even when the path leads to another one, or to none."""
+        if self._opened_on is not None and self._identity() != self._opened_on:
+            raise StoreUnavailable(f"{self.path} was replaced while it was in use: restart the gateway")
+
+    def version(self, connection: Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    @contextmanager
+    def migration_lock(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path.with_name("migration.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def image(self) -> bytes:
+        """Copied in memory, so that nothing lies about in clear."""
+        with _faults(), closing(self._connect(read_only=True)) as live, closing(sqlite3.connect(":memory:")) as copy:
+            live.backup(copy)
+            image = bytearray(copy.serialize())
+        # Not WAL: the image has no second file (SQLite's file format, 1.3.3: write and read version).
+        image[18:20] = b"\x01\x01"
+        return bytes(image)
+
+    def adopt(self, image: bytes) -> None:
+        """Become what `image` holds, durably."""
+        self.discard()
+        write_private(self.path, image)
+
+    def discard(self) -> None:
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def take_the_place_of(self, other: "Sqlite", aside: "Sqlite") -> None:
+        """Move to where `other` is, which stays as `aside`. Nobody may have either open.
+
+        The log of the other goes first: SQLite would apply it to whatever file it finds under the name.
+        """
+        aside.discard()
+        main, *logs = zip(other._files(), aside._files(), strict=True)
+        for path, kept in logs:
+            if path.exists():
+                os.replace(path, kept)
+        if main[0].exists():
+            os.link(*main)
+        os.replace(self.path, other.path)
+        _sync_folder(other.path.parent)
+
+    def _files(self) -> tuple[Path, ...]:
+        return self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
+
+    def _identity(self) -> tuple[int, int]:
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def _connect(self, read_only: bool) -> sqlite3.Connection:
+        mode = "ro" if read_only else "rw"
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,  # `_begin` starts transactions; the module's own way would start them late.
+            check_same_thread=False,  # The pool gives a connection to one thread at a time.
+        )
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        self._opened_on = self._opened_on or self._identity()
+        return connection
+
+
+def damage(image: bytes) -> str | None:
+    """What is wrong with a database's image, in SQLite's words; None if it is whole."""
+    try:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.deserialize(image)
+            found: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.Error as fault:
+        return str(fault)
+    if orphan is not None:
+        return f"a row of {orphan[0]} refers to a row of {orphan[2]} that is not there"
+    return None if found == "ok" else found
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Where SQLAlchemy is not between, its mapping of exceptions is not either."""
+    try:
+        yield
+    except sqlite3.Error as fault:
+        raise StoreUnavailable(f"the store can't be used now ({type(fault).__name__})") from fault
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that may write says so at its start: one that found out later could only fail (SQLITE_BUSY)."""
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,43 @@
+import sqlite3
+
+import pytest
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from gateway.foundation.errors import Conflict, NotFound, StoreUnavailable
+from gateway.store.faults import conflict, mapped
+
+NATIVE = sqlite3.Error("usr_ada, a value that is nobody's business")
+
+
+@pytest.mark.parametrize(
+    ("fault", "ours"),
+    [
+        (IntegrityError("", {}, NATIVE), Conflict),
+        (OperationalError("", {}, NATIVE), StoreUnavailable),
+        (DatabaseError("", {}, NATIVE), StoreUnavailable),
+        (ProgrammingError("", {}, NATIVE), StoreUnavailable),
+        (PoolTimeout(), StoreUnavailable),
+        (FileNotFoundError("/var/lib/store.db"), StoreUnavailable),
+    ],
+)
+def test_a_fault_of_the_database_becomes_ours_and_tells_nothing(fault, ours):
+    with pytest.raises(ours) as caught, mapped():
+        raise fault
+    assert caught.value.__cause__ is fault
+    assert "usr_ada" not in str(caught.value)
+    assert "/var" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [NotFound("x"), StoreUnavailable("x"), KeyError("x")])
+def test_any_other_passes(fault):
+    with pytest.raises(type(fault)) as caught, mapped():
+        raise fault
+    assert caught.value is fault
+
+
+def test_a_broken_rule_is_put_into_the_user_s_words():
+    with pytest.raises(NotFound, match="no person"), conflict(NotFound("there is no person")):
+        raise IntegrityError("", {}, NATIVE)
+    with pytest.raises(OperationalError), conflict(NotFound("there is no person")):
+        raise OperationalError("", {}, NATIVE)

@@ -1,0 +1,76 @@
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+from alembic import op
+
+from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.store import epoch, tenants
+from gateway.store.migrate import migrate, newest, require_current, schema
+
+
+def test_from_nothing_to_now_and_no_further(store):
+    assert store.read(schema) == newest()
+    require_current(store)
+    store.run(lambda c: tenants.add(c, "acme", 1.0))
+    migrate(store)
+    assert store.read(tenants.open_names) == {"acme"}
+    assert store.read(epoch.current) == 1
+
+
+def test_a_newer_store_is_refused_and_left_as_it_is(store):
+    with closing(sqlite3.connect(store.backend.path)) as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '9999'")
+        newer.commit()
+    for refuse in (migrate, require_current):
+        with pytest.raises(GatewayError, match=r"newer version \(schema 9999"):
+            refuse(store)
+    assert store.read(schema) == "9999"
+
+
+def test_a_store_that_was_not_migrated_is_not_used(open_store):
+    store = open_store()
+    with pytest.raises(StoreUnavailable):
+        require_current(store)
+    store.backend.create()
+    with pytest.raises(StoreUnavailable, match="not migrated"):
+        require_current(store)
+
+
+def test_a_step_that_fails_leaves_nothing_half_made(open_store, monkeypatch):
+    store, execute = open_store(), op.execute
+
+    def fail(*args, **kwargs) -> None:
+        execute(*args, **kwargs)
+        raise RuntimeError("the last line of the step")
+
+    monkeypatch.setattr(op, "execute", fail)
+    with pytest.raises(RuntimeError):
+        migrate(store)
+    tables = lambda c: c.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()  # noqa: E731 - one use, one line.
+    assert store.read(tables) == 0
+    monkeypatch.undo()
+    migrate(store)
+    require_current(store)
+
+
+def test_two_at_once_make_one_store(open_store):
+    stores = [open_store(), open_store()]
+    barrier, faults = threading.Barrier(2), []
+
+    def one(store) -> None:
+        barrier.wait()
+        try:
+            migrate(store)
+        except GatewayError as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=one, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    for store in stores:
+        require_current(store)

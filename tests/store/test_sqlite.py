@@ -1,0 +1,123 @@
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+
+from gateway.foundation.errors import Conflict, StoreUnavailable
+from gateway.store import tenants
+from gateway.store.engine import Store
+from gateway.store.migrate import migrate
+from gateway.store.sqlite import Sqlite, damage
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("trusted_schema", 0), ("cell_size_check", 1)],
+)
+def test_each_connection_is_set_up(store, pragma, value):
+    assert store.run(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()) == value
+
+
+def test_the_store_is_its_owner_s_alone(store, world):
+    world.tenant("acme")
+    folder = store.backend.path.parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = list(folder.iterdir())
+    assert {path.name for path in files} >= {"store.db", "store.db-wal", "store.db-shm"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_a_column_holds_its_type_and_no_other(store):
+    with pytest.raises(Conflict):
+        store.run(lambda c: c.exec_driver_sql("INSERT INTO tenants (name, created_at) VALUES ('acme', 'noon')"))
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_that_is_not_there_is_a_fault_and_not_an_empty_store(url, state_dir, read_only):
+    with closing(Store.open(url, state_dir, read_only=read_only)) as store:
+        for call in (store.run, store.read):
+            with pytest.raises(StoreUnavailable):
+                call(tenants.open_names)
+    assert not state_dir.exists()
+
+
+def test_a_removed_file_is_noticed_and_comes_back(store, tmp_path):
+    store.run(tenants.open_names)
+    path = store.backend.path
+    os.replace(path, tmp_path / "away.db")
+    for call in (store.run, store.read):
+        with pytest.raises(StoreUnavailable):
+            call(tenants.open_names)
+    os.replace(tmp_path / "away.db", path)
+    assert store.run(tenants.open_names) == frozenset()
+
+
+def test_a_replaced_file_is_noticed(store, tmp_path):
+    store.run(tenants.open_names)
+    path = store.backend.path
+    shutil.copy(path, tmp_path / "other.db")
+    os.replace(tmp_path / "other.db", path)
+    for call in (store.run, store.read):
+        with pytest.raises(StoreUnavailable, match="replaced"):
+            call(tenants.open_names)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 8192, b"not a database, and longer than a header of one hundred bytes" * 9]
+)
+def test_a_file_that_is_no_store_is_a_fault(url, state_dir, content):
+    backend = Sqlite(state_dir)
+    backend.adopt(content)
+    with closing(Store.open(url, state_dir)) as store, pytest.raises(StoreUnavailable):
+        store.run(tenants.open_names)
+
+
+def test_a_folder_with_any_name_will_do(tmp_path, url):
+    with closing(Store.open(url, tmp_path / "a %41?mode=memory#é")) as store:
+        migrate(store)
+        assert store.run(tenants.open_names) == frozenset()
+    assert (tmp_path / "a %41?mode=memory#é" / "store" / "store.db").stat().st_size > 0
+
+
+def test_an_image_is_whole_while_others_write(store, world):
+    world.tenant("acme")
+    image = store.backend.image()
+    world.tenant("later")
+    assert damage(image) is None
+    with closing(sqlite3.connect(":memory:")) as copy:
+        copy.deserialize(image)
+        assert copy.execute("SELECT name FROM tenants").fetchall() == [("acme",)]
+
+
+def test_damage_is_found(store, world):
+    for number in range(200):
+        world.tenant(f"t{number}")
+    image = store.backend.image()
+    assert damage(image[:4096]) is not None
+    assert damage(b"x" * 4096) is not None
+    assert damage(image[:4096] + b"\xff" * (len(image) - 4096)) is not None
+    with closing(sqlite3.connect(":memory:")) as copy:
+        copy.deserialize(image)
+        copy.execute("INSERT INTO person_grants VALUES ('usr_nobody', 'admin', '-', NULL)")
+        copy.commit()
+        assert "person_grants" in damage(copy.serialize())
+
+
+def test_taking_the_place_keeps_what_was_there_with_its_log(tmp_path):
+    live, aside, new = (Sqlite(tmp_path, name) for name in ("store.db", "aside.db", "new.db"))
+    for backend, content in ((live, b"old"), (aside, b"older"), (new, b"new")):
+        backend.adopt(content)
+    live.path.with_name("store.db-wal").write_bytes(b"log")
+    new.take_the_place_of(live, aside)
+    found = {path.name: path.read_bytes() for path in live.path.parent.iterdir()}
+    assert found == {"store.db": b"new", "aside.db": b"old", "aside.db-wal": b"log"}
+
+
+def test_taking_a_place_where_nothing_is(tmp_path):
+    live, aside, new = (Sqlite(tmp_path, name) for name in ("store.db", "aside.db", "new.db"))
+    new.adopt(b"new")
+    new.take_the_place_of(live, aside)
+    assert [path.name for path in live.path.parent.iterdir()] == ["store.db"]
