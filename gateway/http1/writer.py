@@ -1,0 +1,31 @@
+"""Messages to bytes. The last guard against injection: no line leaves that holds another (CVE-2020-7695)."""
+
+from collections.abc import Iterable
+from typing import Final
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def request_head(method: str, target: bytes, lines: Iterable[bytes]) -> bytes:
+    """A request's head with its empty line; `lines` without CRLF. Raises ValueError for an injection."""
+    return _head(b"%s %s HTTP/1.1" % (method.encode("ascii"), target), lines)
+
+
+def response_head(status: int, reason: bytes, lines: Iterable[bytes]) -> bytes:
+    """A response's head with its empty line; `lines` without CRLF. Raises ValueError for an injection."""
+    return _head(b"HTTP/1.1 %d %s" % (status, reason), lines)
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk; nothing for an empty payload, which would otherwise end the body."""
+    return b"%x\r\n%s\r\n" % (len(payload), payload) if payload else b""
+
+
+def _head(first: bytes, lines: Iterable[bytes]) -> bytes:
+    every = [first, *lines]
+    text = b"".join(every)
+    # An empty line would end the head early.
+    if b"\n" in text or b"\r" in text or b"\0" in text or not all(every):
+        raise ValueError("a header line holds a line break, a NUL or nothing")
+    every += (b"", b"")
+    return b"\r\n".join(every)
