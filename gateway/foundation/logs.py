@@ -29,6 +29,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def level(name: str) -> int:
+    """Of the setting `log_level`."""
+    return logging.getLevelNamesMapping()[name.upper()]
+
+
 def configure(process: str, stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Called once by each process's entry point."""
     handler = logging.StreamHandler(stream)

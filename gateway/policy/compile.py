@@ -1,0 +1,116 @@
+"""From the policy file to the snapshot that decides. Everything that can be computed once is computed here."""
+
+from functools import partial
+
+from gateway.foundation.durations import format_duration
+from gateway.foundation.errors import InvalidFile
+from gateway.policy import schema
+from gateway.policy.endpoints import TENANT_LABEL, Upstream
+from gateway.policy.match import Policy
+from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
+from gateway.policy.reasons import Reason, Verdict
+from gateway.policy.restrict import Restriction, Window
+from gateway.policy.routes import Application, Route, grow
+from gateway.policy.rules import AllOf, AnyOf, Authenticated, FreshCode, Permission, Rule, Step
+
+__all__ = ["PORTAL", "Application", "InvalidPolicy", "Policy", "Upstream", "compile_policy"]
+
+PORTAL = "gateway.portal"
+"""The application of ours whose routes under `/.gateway/` are on every host."""
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class InvalidPolicy(InvalidFile):
+    """The policy file contradicts itself; carries every problem at once."""
+
+
+def compile_policy(file: schema.PolicyFile, own: tuple[schema.Application, ...] = ()) -> Policy:
+    """`own`: the gateway's own applications, which no file can define. Raises InvalidPolicy."""
+    problems = problems_of(Draft(file, own))
+    if problems:
+        raise InvalidPolicy(problems)
+    applications = {section.name: _application(section) for section in (*file.applications, *own)}
+    prefix = f"{TENANT_LABEL}."
+    by_host = {application.host: application for application in applications.values()}
+    return Policy(
+        roles={name: frozenset(role.permissions) for name, role in file.roles.items()},
+        applications=applications,
+        hosts={host: each for host, each in by_host.items() if not host.startswith(prefix)},
+        tenant_hosts={host.removeprefix(prefix): each for host, each in by_host.items() if host.startswith(prefix)},
+        everywhere=applications.get(PORTAL),
+    )
+
+
+def _application(section: schema.Application) -> Application:
+    cors_origins = frozenset(section.cors.origins) if section.cors is not None else frozenset[str]()
+    routes = _routes(section)
+    return Application(
+        name=section.name,
+        host=section.host,
+        upstreams=section.upstream,
+        folds_case=section.case == "fold",
+        cors_origins=cors_origins,
+        origins=cors_origins | set(section.origins),
+        cookie_domains=frozenset(section.cookie_domains),
+        routes=routes,
+        tree=grow(routes, folds_case=section.case == "fold"),
+        is_own=section.name.startswith(RESERVED_PREFIX),
+    )
+
+
+def _routes(application: schema.Application) -> tuple[Route, ...]:
+    ids: set[str] = set()
+    routes = []
+    for section in application.routes:
+        route_id = f"{application.name}:{section.path.text}"
+        if route_id in ids:
+            route_id += f" [{','.join(section.methods)}]"
+        ids.add(route_id)
+        routes.append(_route(application, section, route_id))
+    return tuple(routes)
+
+
+def _route(application: schema.Application, section: schema.Route, route_id: str) -> Route:
+    is_public = section.allow.public is not None
+    return Route(
+        id=route_id,
+        application=application.name,
+        pattern=section.path,
+        methods=frozenset(section.methods) | ({"HEAD"} if "GET" in section.methods else set()),
+        tenant=section.tenant or application.tenant,
+        encoded=frozenset(section.encoded),
+        rule=None if is_public else compile_rule(section.allow),
+        why=section.why,
+        restrictions=tuple(_restriction(each) for each in (application.restrict, section.restrict) if each is not None),
+        matched=Step(f"route {route_id}", Verdict.ALLOW, Reason.PUBLIC if is_public else Reason.GRANTED),
+    )
+
+
+def compile_rule(allow: schema.Allow, depth: int = 0) -> Rule:
+    """A rule with `otp_within` is all of the rule and the code."""
+    if allow.otp_within is None:
+        return _bare_rule(allow, depth)
+    words = f"a one-time code in the last {format_duration(allow.otp_within)}"
+    return AllOf((_bare_rule(allow, depth + 1), FreshCode(allow.otp_within, words, depth + 1)), depth)
+
+
+def _bare_rule(allow: schema.Allow, depth: int) -> Rule:
+    inner = partial(compile_rule, depth=depth + 1)
+    if allow.permission is not None:
+        return Permission(allow.permission, depth)
+    if allow.all_of is not None:
+        return AllOf(tuple(map(inner, allow.all_of)), depth)
+    if allow.any_of is not None:
+        return AnyOf(tuple(map(inner, allow.any_of)), depth)
+    return Authenticated(depth)
+
+
+def _restriction(section: schema.Restrict) -> Restriction:
+    windows = tuple(
+        Window(frozenset(map(_DAYS.index, hours.days)), hours.begin, hours.end, hours.timezone)
+        for hours in section.hours or ()
+    )
+    return Restriction(
+        section.addresses, windows or None, frozenset(section.credential) if section.credential else None
+    )

@@ -1,0 +1,270 @@
+"""The shape of the policy file (CONTRACT 3): what can be written, with its defaults, and the mistakes that show in one
+place. What takes two places of the file to see is in `problems`.
+
+Unknown keys are errors everywhere, and no value is converted: `"5"` is no number and `1` is no text.
+"""
+
+from collections.abc import Callable
+from datetime import time
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    StringConstraints,
+)
+from pydantic import model_validator as validates_model
+
+from gateway.foundation.addresses import Address, Network, parse_address
+from gateway.foundation.durations import parse_duration
+from gateway.foundation.principal import CredentialKind, Grant
+from gateway.policy.endpoints import Upstream, parse_domain, parse_host, parse_origin, parse_upstream
+from gateway.policy.path import Encoded
+from gateway.policy.pattern import Pattern, parse_pattern
+from gateway.policy.reasons import DECIDED, Reason, Verdict
+from gateway.policy.values import (
+    RequestLine,
+    Zone,
+    parse_grant,
+    parse_instant,
+    parse_name,
+    parse_network,
+    parse_request,
+    parse_tenant,
+    parse_time,
+    parse_word,
+    parse_zone,
+)
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+
+def _read(parse: Callable[[str], Value]) -> PlainValidator:
+    """A value that is written as text and read by `parse`, whose ValueError is the message."""
+
+    def validate(value: object) -> Value:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} must be a text; put it in quotes")
+        return parse(value)
+
+    return PlainValidator(validate)
+
+
+def _list(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} must be a list: write it in [ ], or one item a line after '- '")
+    return value
+
+
+def _filled(value: object) -> object:
+    if not _list(value):
+        raise ValueError("the list is empty")
+    return value
+
+
+# A YAML sequence arrives as a list, which strict validation would not take for a tuple; its items stay strict.
+Items = Annotated[tuple[Item, ...], Strict(False), BeforeValidator(_list)]
+Some = Annotated[tuple[Item, ...], Strict(False), BeforeValidator(_filled)]
+
+Name = Annotated[str, _read(parse_name)]
+Word = Annotated[str, _read(parse_word)]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+Seconds = Annotated[int, PlainValidator(parse_duration)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+def _method(text: str) -> str:
+    """RFC 9110 9.1: methods are case-sensitive."""
+    if text == "HEAD":
+        raise ValueError("HEAD follows GET: write GET alone")
+    if text in ("CONNECT", "TRACE"):
+        raise ValueError(f"{text} is never forwarded")
+    if not (text.isascii() and text.replace("-", "").isalpha() and text == text.upper()):
+        raise ValueError(f"{text!r} is no method: write it in capitals, like {text.upper()!r}")
+    return text
+
+
+Method = Annotated[str, AfterValidator(_method)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Role(Section):
+    permissions: Items[Word]
+
+
+class Hours(Section):
+    """A window on some days of the week. One that ends at or before its beginning ends on the next day."""
+
+    days: Some[Day]
+    begin: Annotated[time, _read(parse_time)] = Field(alias="from")
+    end: Annotated[time, _read(parse_time)] = Field(alias="to")
+    timezone: Annotated[Zone, _read(parse_zone)]
+
+
+class Restrict(Section):
+    """Narrows a route or an application; nothing here can open one."""
+
+    addresses: Some[Annotated[Network, _read(parse_network)]] | None = None
+    hours: Some[Hours] | None = None
+    credential: Some[Literal["session", "token"]] | None = None
+
+    @validates_model(mode="after")
+    def _says_something(self) -> Self:
+        if self.addresses is None and self.hours is None and self.credential is None:
+            raise ValueError("an empty restrict restricts nothing: give addresses, hours or credential")
+        return self
+
+
+class Allow(Section):
+    """`public`, `authenticated`, or a mapping; the words stand for `{public: true}` and `{authenticated: true}`."""
+
+    public: Literal[True] | None = None
+    authenticated: Literal[True] | None = None
+    permission: Word | None = None
+    all_of: Some["Allow"] | None = None
+    any_of: Some["Allow"] | None = None
+    otp_within: Seconds | None = None
+
+    @validates_model(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        if value in ("public", "authenticated"):
+            return {value: True}
+        if not isinstance(value, dict | Allow):
+            raise ValueError(
+                f"{value!r} is no rule: write public, authenticated, {{permission: …}}, {{all_of: […]}} or "
+                "{any_of: […]}"
+            )
+        return value
+
+    @validates_model(mode="after")
+    def _one_thing(self) -> Self:
+        said = [name for name in ("public", "authenticated", "permission", "all_of", "any_of") if getattr(self, name)]
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} can't stand in one rule: put them into all_of or any_of")
+        if not said and self.otp_within is None:
+            raise ValueError("an empty rule says nothing: write public, authenticated, permission, all_of or any_of")
+        if self.public and self.otp_within is not None:
+            raise ValueError("public needs no identity, so it can't ask for a code: write authenticated")
+        if any(rule.public for rule in (*(self.all_of or ()), *(self.any_of or ()))):
+            raise ValueError("public stands alone: it can't be combined with other rules")
+        return self
+
+
+class Route(Section):
+    path: Annotated[Pattern, _read(parse_pattern)]
+    methods: Some[Method]
+    allow: Allow
+    why: Sentence | None = None
+    """For whoever reads the file; a public route must say it."""
+    tenant: Annotated[str, _read(parse_tenant)] | None = None
+    restrict: Restrict | None = None
+    encoded: Items[Encoded] = ()
+    """Which of `%2F`, `%5C` and `;` the route takes."""
+
+    @validates_model(mode="after")
+    def _public_says_why(self) -> Self:
+        if self.allow.public and not self.why:
+            raise ValueError("a public route says why it may be: add why: '…'")
+        return self
+
+
+class Cors(Section):
+    origins: Some[Annotated[str, _read(parse_origin)]]
+
+
+class Application(Section):
+    name: Name
+    host: Annotated[str, _read(parse_host)]
+    upstream: Some[Annotated[Upstream, _read(parse_upstream)]]
+    routes: Some[Route]
+    tenant: Annotated[str, _read(parse_tenant)] | None = None
+    case: Literal["exact", "fold"] = "exact"
+    restrict: Restrict | None = None
+    cors: Cors | None = None
+    origins: Items[Annotated[str, _read(parse_origin)]] = ()
+    """Other origins whose pages may send requests that carry a cookie and change state, or open a WebSocket."""
+    cookie_domains: Items[Annotated[str, _read(parse_domain)]] = ()
+    """Domains that the application's own cookies may name."""
+
+
+class Identity(Section):
+    """Who asks, in a policy test or on the command line; `anonymous` stands for `{credential: none}`."""
+
+    grants: Items[Annotated[Grant, _read(parse_grant)]] = ()
+    otp_age: Seconds | None = None
+    credential: CredentialKind = "session"
+    address: Annotated[Address, _read(parse_address)] | None = None
+    at: Annotated[float, _read(parse_instant)] | None = None
+    """Unix seconds."""
+    applications: Some[Name] | None = None
+    """Those that a service token is limited to."""
+
+    @validates_model(mode="before")
+    @classmethod
+    def _nobody(cls, value: Any) -> Any:
+        if value == "anonymous":
+            return {"credential": "none"}
+        if not isinstance(value, dict | Identity):
+            raise ValueError(f"{value!r} is nobody we know: write anonymous, or {{grants: [ROLE@TENANT]}}")
+        return value
+
+    @validates_model(mode="after")
+    def _is_possible(self) -> Self:
+        if self.credential == "none" and (self.grants or self.otp_age is not None):
+            raise ValueError("nobody (credential: none) holds no grants and has given no code")
+        if self.credential == "token" and self.otp_age is not None:
+            raise ValueError("a service token has given no code: otp_age belongs to a session")
+        if self.credential != "token" and self.applications is not None:
+            raise ValueError("only a service token is limited to applications: add credential: token")
+        return self
+
+
+def _one_of(text: str, known: list[str]) -> str:
+    if text not in known:
+        raise ValueError(f"{text!r} is none of {', '.join(known)}")
+    return text
+
+
+def parse_verdict(text: str) -> Verdict:
+    return Verdict(_one_of(text, [verdict.value for verdict in Verdict]))
+
+
+def parse_reason(text: str) -> Reason:
+    return Reason(_one_of(text, sorted(reason for reasons in DECIDED.values() for reason in reasons)))
+
+
+class Expectation(Section):
+    request: Annotated[RequestLine, _read(parse_request)]
+    verdict: Annotated[Verdict, _read(parse_verdict)] = Field(alias="is")
+    because: Annotated[Reason, _read(parse_reason)] | None = None
+
+    @validates_model(mode="after")
+    def _reason_fits(self) -> Self:
+        if self.because is not None and self.because not in DECIDED[self.verdict]:
+            fitting = ", ".join(sorted(DECIDED[self.verdict]))
+            raise ValueError(f"is: {self.verdict} never happens because of {self.because}, but of: {fitting}")
+        return self
+
+
+class Case(Section):
+    name: Sentence
+    identity: Identity = Field(alias="as")
+    expect: Some[Expectation]
+
+
+class PolicyFile(Section):
+    version: Literal[1] = 1
+    permissions: Items[Word] = ()
+    roles: dict[Word, Role] = Field(default_factory=dict)
+    applications: Items[Application] = ()
+    tests: Items[Case] = ()
