@@ -1,0 +1,122 @@
+"""`audit search`, `verify`: from the journal's files alone, whether or not the gateway runs."""
+
+import json as jsons
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import show
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config, new_family, read_as
+from gateway.foundation.durations import parse_duration
+from gateway.foundation.errors import GatewayError
+
+family = new_family("The record of what happened.")
+
+
+def _instant(text: str) -> float:
+    """A length of time before now, or a time."""
+    from gateway.foundation.clock import SystemClock
+    from gateway.policy.values import parse_instant
+
+    try:
+        return SystemClock().now() - parse_duration(text)
+    except ValueError:
+        return parse_instant(text)
+
+
+Instant = Annotated[float | None, typer.Option(parser=read_as(_instant), metavar="7d|TIME")]
+Word = Annotated[str | None, typer.Option()]
+
+
+@family.command()
+def search(
+    user: Annotated[str | None, typer.Option(help="Id or name.")] = None,
+    tenant: Word = None,
+    application: Word = None,
+    decision: Annotated[str | None, typer.Option(help="allow, challenge or deny.")] = None,
+    reason: Word = None,
+    kind: Annotated[str | None, typer.Option(help="decision, event, or an event's name.")] = None,
+    request: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    text: Annotated[str | None, typer.Option(help="Anywhere in the record.")] = None,
+    since: Instant = None,
+    until: Instant = None,
+    config: Config = DEFAULT_CONFIG,
+    json: AsJson = False,
+) -> None:
+    """Records that fit all of the options, oldest first; with --json one object a line."""
+    from gateway.audit.search import Filter
+    from gateway.audit.search import search as records_of
+
+    wanted = Filter(user, tenant, application, kind, since, until, request, reason, decision, text)
+    with _readable(state_dir := _state_dir(config)):
+        for record in records_of(state_dir, wanted, with_outcomes=True):
+            typer.echo(jsons.dumps(record, ensure_ascii=False) if json else _line(record))
+
+
+@family.command()
+def verify(
+    at_least: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT", help="NUMBER or NUMBER:HASH that is known to exist: catches an older state."
+        ),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The keeper's public keys; a copy kept elsewhere proves more.")
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: AsJson = False,
+) -> None:
+    """Has the record been changed? Exit status 1 if it has."""
+    from gateway.audit.report import AtLeast
+    from gateway.audit.signing import FOLDER, KEYS_FILE
+    from gateway.audit.verify import load_public_keys
+    from gateway.audit.verify import verify as report_on
+
+    try:
+        known = AtLeast.parse(at_least) if at_least is not None else None
+    except GatewayError as error:
+        raise typer.BadParameter(str(error)) from None
+    with _readable(state_dir := _state_dir(config)):
+        report = report_on(state_dir, load_public_keys(keys or state_dir / FOLDER / KEYS_FILE), known)
+    if json:
+        show.as_json(report.as_json())
+    else:
+        for line in report.lines():
+            typer.echo(show.printable(line))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _state_dir(config: Path) -> Path:
+    from gateway.config.load import load_settings
+
+    return load_settings(config).settings.state_dir
+
+
+@contextmanager
+def _readable(state_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GatewayError(f"the journal under {state_dir} can't be read: {error}") from error
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One line for people: when, what, who, where, and how it ended."""
+    outcome = record.get("outcome") or {}
+    host, path = record.get("host") or "", record.get("path") or ""
+    parts = (
+        record.get("time"),
+        record.get("event") or record.get("decision") or record.get("kind"),
+        record.get("reason"),
+        record.get("name") or record.get("user"),
+        record.get("tenant"),
+        record.get("method"),
+        f"{host}{path}",
+        outcome.get("status"),
+        record.get("request_id"),
+    )
+    return show.printable(" ".join(str(part) for part in parts if part not in (None, "")))

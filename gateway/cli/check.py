@@ -1,0 +1,25 @@
+"""`check`: would these files be taken?"""
+
+import typer
+
+from gateway.cli import show
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
+from gateway.foundation.errors import InvalidFile
+
+
+def check(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
+    """Validate settings and policy and run the policy's tests: what start and reload do, and nothing else."""
+    from gateway.supervisor.build import read_configuration
+
+    try:
+        configuration = read_configuration(config)
+    except InvalidFile as error:
+        if json:
+            show.as_json([problem.as_json() for problem in error.problems])
+        else:
+            typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    if json:
+        show.as_json([])
+    else:
+        typer.echo(f"Settings and policy are good, and the policy's tests pass (version {configuration.digest}).")

@@ -1,0 +1,208 @@
+"""What `gateway.yaml` can say (CONTRACT 2): one class for each section, defaults in the type.
+
+Frozen and complete: every option has its value here, so no reader has a default of its own. Durations are seconds,
+sizes are bytes, paths are absolute.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+
+from gateway.config.translate import wrong
+from gateway.config.values import (
+    Bytes,
+    Domain,
+    EnvironmentName,
+    Listen,
+    ListenAddress,
+    NodeName,
+    PlacedPath,
+    Seconds,
+    parse_store,
+    parse_version,
+    parse_workers,
+    within,
+)
+
+_HTTPS_PORT = 443
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, nothing is converted, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class SecretSource(Section):
+    """Where a secret is: in a file or in an environment variable, never in the settings."""
+
+    file: PlacedPath | None = None
+    """A file with the secret alone in it; a line end after it doesn't count."""
+    env: EnvironmentName | None = None
+    """An environment variable that holds it."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise wrong("needs one of file and env", hint="for example {file: /etc/btb/key}")
+        return self
+
+
+class ListenSection(Section):
+    """The addresses that the gateway answers on."""
+
+    https: Listen = ListenAddress("0.0.0.0", 8443)  # noqa: S104 - a reverse proxy is there to be reached.
+    """All traffic."""
+    http: Listen = ListenAddress("0.0.0.0", 8080)  # noqa: S104 - as above.
+    """Answers only with redirects to https."""
+    ops: Listen = ListenAddress("127.0.0.1", 9464)
+    """Health and metrics over HTTPS; loopback only."""
+
+    @model_validator(mode="after")
+    def _ops_is_local(self) -> Self:
+        if not self.ops.address.is_loopback:
+            hint = "write 127.0.0.1:PORT or [::1]:PORT; a scraper on another machine goes through the gateway"
+            raise wrong("answers on this machine only", "ops", hint)
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.http.collides_with(self.https):
+            raise wrong(f"port {self.http.port} is taken by listen.https", "http", "give each listener its own")
+        for name, other in (("https", self.https), ("http", self.http)):
+            if self.ops.collides_with(other):
+                raise wrong(f"port {self.ops.port} is taken by listen.{name}", "ops", "give each listener its own")
+        return self
+
+
+class Certificate(Section):
+    """A certificate, for the names in it."""
+
+    certificate: PlacedPath
+    """PEM: the certificate, then its intermediates."""
+    private_key: PlacedPath
+    """PEM, not encrypted, readable by the gateway only."""
+
+
+class TLSSection(Section):
+    """How the gateway proves itself to clients, and applications to the gateway."""
+
+    local_ca: bool = False
+    """Development: an own CA, written to <state_dir>/ca.pem, signs a certificate for each host."""
+    certificates: tuple[Certificate, ...] = ()
+    """The certificates of a real installation."""
+    upstream_ca: PlacedPath | None = None
+    """PEM: roots that applications' certificates may come from, beside those of the system."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.local_ca == bool(self.certificates):
+            raise wrong("needs one of local_ca: true and certificates", hint="local_ca is for development")
+        return self
+
+
+class SessionsSection(Section):
+    """How long a sign-in lasts. NIST SP 800-63B-4 (2.2.3, AAL2): 1 h idle as we have it, 24 h in all at most."""
+
+    idle: Annotated[Seconds, within("1m", "24h")] = 3600
+    """Ends when nothing was asked for this long."""
+    absolute: Annotated[Seconds, within("1m", "24h")] = 12 * 3600
+    """Ends this long after the sign-in, whatever happens."""
+
+    @model_validator(mode="after")
+    def _idle_within_absolute(self) -> Self:
+        if self.idle > self.absolute:
+            raise wrong("is longer than sessions.absolute", "idle", "idle time can't outlast the session")
+        return self
+
+
+class LimitsSection(Section):
+    """What is admitted at once; beyond it the answer is 503, or 413 for a body."""
+
+    connections: Annotated[int, Field(ge=16, le=100_000)] = 4096
+    """Client connections of one worker."""
+    requests: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Requests in flight of one worker."""
+    body: Bytes = 1 << 30
+    """Body of one request."""
+
+
+class TimeoutsSection(Section):
+    """How long we wait. A WebSocket or event stream in use has no limit but its session's."""
+
+    head: Annotated[Seconds, within("1s", "5m")] = 10
+    """For a whole request head, from its first byte."""
+    idle: Annotated[Seconds, within("1s", "1h")] = 75
+    """For the next request on a connection."""
+    body: Annotated[Seconds, within("1s", "1h")] = 60
+    """For the next bytes of a body, either way."""
+    upstream_connect: Annotated[Seconds, within("1s", "5m")] = 5
+    """For the connection to an application, TLS included."""
+    upstream_head: Annotated[Seconds, within("1s", "1h")] = 60
+    """For the head of an application's answer."""
+    drain: Annotated[Seconds, within("1s", "1h")] = 20
+    """For running exchanges when a worker is retired."""
+
+
+class SnapshotsSection(Section):
+    """Encrypted copies of the store under <state_dir>/snapshots."""
+
+    every: Annotated[Seconds, within("1m", "30d")] = 24 * 3600
+    """Time between two."""
+    keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    """How many; older ones are removed."""
+
+
+class Settings(Section):
+    """The whole of `gateway.yaml`."""
+
+    version: Annotated[Literal[1], PlainValidator(parse_version)] = 1
+    """Of this format."""
+    domain: Domain
+    """login.<domain>, account.<domain> and admin.<domain> are the gateway's own hosts."""
+    state_dir: PlacedPath = Field(default=Path("./var"), validate_default=True)
+    """Store, journal, keys and snapshots. Like every relative path, it counts from the folder of this file."""
+    master_key: SecretSource
+    """Wraps every other key: 32 random bytes or more, kept outside of state_dir."""
+    listen: ListenSection = ListenSection()
+    workers: Annotated[int | Literal["auto"], PlainValidator(parse_workers)] = "auto"
+    """Processes that serve; auto is one for each core."""
+    tls: TLSSection
+    policy: PlacedPath = Field(default=Path("policy.yaml"), validate_default=True)
+    """Who may do what: roles, applications, routes."""
+    store: Annotated[Literal["sqlite"], PlainValidator(parse_store)] = "sqlite"
+    sessions: SessionsSection = SessionsSection()
+    public_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """In addresses that we hand out: what clients connect to. By default the port of listen.https."""
+    limits: LimitsSection = LimitsSection()
+    timeouts: TimeoutsSection = TimeoutsSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
+    node: NodeName | None = None
+    """This machine's name in the audit record. By default the host name."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _master_key_apart(self) -> Self:
+        file = self.master_key.file
+        if file is not None and file.is_relative_to(self.state_dir):
+            hint = "whoever copies the state must not get its key: keep it elsewhere, like /etc/btb/key"
+            raise wrong("is inside state_dir", "master_key", hint)
+        return self
+
+    @property
+    def login_host(self) -> str:
+        return f"login.{self.domain}"
+
+    @property
+    def account_host(self) -> str:
+        return f"account.{self.domain}"
+
+    @property
+    def admin_host(self) -> str:
+        return f"admin.{self.domain}"
+
+    def origin(self, host: str) -> str:
+        """`https://host`, with the public port unless it is the usual one."""
+        port = self.public_port or self.listen.https.port
+        return f"https://{host}" if port == _HTTPS_PORT else f"https://{host}:{port}"

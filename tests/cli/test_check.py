@@ -1,0 +1,46 @@
+import json
+
+from gateway.cli.app import run
+
+
+def test_good_files(config, capsys):
+    assert run(["check", "--config", str(config)]) == 0
+    assert "are good" in capsys.readouterr().out
+    assert run(["check", "--config", str(config), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_checking_makes_nothing(config):
+    before = sorted(config.parent.rglob("*"))
+    run(["check", "--config", str(config)])
+    assert sorted(config.parent.rglob("*")) == before
+
+
+def test_problems_go_to_standard_error_with_their_places(config, capsys):
+    config.write_text(config.read_text() + "workers: many\nlog_level: no\n")
+    assert run(["check", "--config", str(config)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{config}:5:10: workers: needs auto or a whole number from 1 to 256" in err
+    assert f"{config}:6:12: log_level: no is not quoted" in err
+
+
+def test_problems_as_json(config, capsys):
+    policy = config.parent / "policy.yaml"
+    policy.write_text(policy.read_text().replace("allow: public", "allow: publik"))
+    assert run(["check", "--config", str(config), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)
+    assert (problem["file"], problem["line"]) == (str(policy), 9)
+    assert problem["path"] == "applications[0].routes[0].allow"
+
+
+def test_a_policy_whose_own_tests_fail_is_no_policy(config, capsys):
+    policy = config.parent / "policy.yaml"
+    policy.write_text(policy.read_text().replace("is: allow}", "is: deny}"))
+    assert run(["check", "--config", str(config)]) == 1
+    assert f"{policy}:15:9" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there(tmp_path, capsys):
+    assert run(["check", "--config", str(tmp_path / "nothing.yaml")]) == 1
+    assert "there is no such file" in capsys.readouterr().err
