@@ -1,0 +1,107 @@
+"""One process's chain of records: pure functions over bytes.
+
+Law: a record is one line, `{"v":1,"seq":…,"prev":"…","node":"…","chain":"…",…}` and a newline. `seq` counts from 1.
+`prev` is the SHA-256 of the line before, newline included; for the first record it is `first_hash` of the chain's
+opening. So the hash of a line fixes everything before it, down to an opening that the keeper signed.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+VERSION = 1
+MAX_LINE = 1 << 20
+"""Bytes of one line; a longer one is refused by the writer and a fault to the reader."""
+CHAIN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,126}")
+"""A chain's name is also a folder's: nothing in it may climb out of the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the keeper signs before a chain's first record. `time` is RFC 3339."""
+
+    chain: str
+    node: str
+    process: str
+    time: str
+
+    def __post_init__(self) -> None:
+        if not CHAIN_NAME.fullmatch(self.chain):
+            raise ValueError(f"{self.chain!r} is not the name of a chain")
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a chain has come: the last record's number and hash; 0 and the first hash while it is empty."""
+
+    chain: str
+    seq: int
+    hash: str
+
+
+def canonical(value: object) -> bytes:
+    """The one spelling of a JSON value that is hashed and signed: sorted, ASCII, no spaces, finite numbers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def first_hash(opening: Opening) -> str:
+    return sha256(b"btb-gateway chain v1\n" + canonical(opening.as_json())).hexdigest()
+
+
+def origin(opening: Opening) -> bytes:
+    """The members that every line of a chain shares."""
+    return b'"node":%b,"chain":%b,' % (json.dumps(opening.node).encode(), json.dumps(opening.chain).encode())
+
+
+def seal(fragment: bytes, seq: int, prev: str, shared: bytes) -> tuple[bytes, str]:
+    """The line of a record and its hash. `shared` is the chain's `origin`."""
+    line = b'{"v":1,"seq":%d,"prev":"%b",%b%b}\n' % (seq, prev.encode("ascii"), shared, fragment)
+    return line, sha256(line).hexdigest()
+
+
+class ChainCheck:
+    """Follows a chain line by line and says of each whether it continues it."""
+
+    __slots__ = ("_chain", "_shared", "hash", "seq")
+
+    def __init__(self, opening: Opening) -> None:
+        self._chain = opening.chain
+        self._shared = origin(opening)
+        self.seq = 0
+        self.hash = first_hash(opening)
+
+    def __repr__(self) -> str:
+        return f"ChainCheck({self._chain}, seq={self.seq})"
+
+    @property
+    def head(self) -> Head:
+        return Head(self._chain, self.seq, self.hash)
+
+    def follow(self, line: bytes) -> str | None:
+        """None, and the head moves on; or what is wrong, and it stays."""
+        due = b'{"v":1,"seq":%d,"prev":"%b",%b' % (self.seq + 1, self.hash.encode("ascii"), self._shared)
+        if not line.startswith(due):
+            return self._difference(line)
+        if not line.endswith(b"}\n") or line.count(b"\n") != 1:
+            return "is not one whole record"
+        self.seq, self.hash = self.seq + 1, sha256(line).hexdigest()
+        return None
+
+    def _difference(self, line: bytes) -> str:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return "is not JSON"
+        if not isinstance(record, dict):
+            return "is not a record"
+        if record.get("v") != VERSION:
+            return f"has format version {record.get('v')!r}, not {VERSION}"
+        if record.get("seq") != self.seq + 1:
+            return f"has number {record.get('seq')!r} where {self.seq + 1} is due"
+        if record.get("prev") != self.hash:
+            return "does not follow the line before it: one of the two was changed"
+        return f"does not begin like a record of the chain {self._chain}"

@@ -1,0 +1,297 @@
+"""Records, as fragments: the bytes of JSON members, to which `chain.seal` adds sequence number and hash.
+
+Law: **redaction happens here and nowhere else**, because every sink reads what is built here (CVE-2024-8365,
+CVE-2025-62513, CVE-2025-62705: audit logs that held tokens and bodies).
+- A path is recorded without its query, and with the segments that its route calls secret replaced.
+- A name typed at sign-in is recorded only when an account has it: people type passwords into that field.
+- An event has the fields of `EventFields` and no others; `Secret`, bytes and unknown types are refused with TypeError.
+- Every string passes through JSON's ASCII escapes, so that no value can begin a line or end a string.
+- A string longer than its cap is cut, and says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quote
+from math import isfinite
+from typing import TypedDict, Unpack
+
+from gateway.foundation.clock import isoformat
+from gateway.foundation.principal import Credential, Principal
+
+TEXT_CAP = 512
+"""Characters; longer than any name, id, host or reason that the gateway itself lets through."""
+PATH_CAP = 8192
+"""The longest request target that is accepted, so that a decided path is always whole."""
+SECRET_MARK = "<secret>"  # noqa: S105 - the mark that replaces one.
+UNKNOWN_NAME = "<unknown>"
+
+
+class EventName(StrEnum):
+    """Everything that is recorded beside decisions and outcomes. Closed: alerts and searches rely on it."""
+
+    SIGN_IN_SUCCESS = "sign-in:success"
+    SIGN_IN_FAILURE = "sign-in:failure"
+    SIGN_IN_THROTTLED = "sign-in:throttled"
+    SIGN_OUT = "sign-out"
+    STEP_UP_SUCCESS = "step-up:success"
+    STEP_UP_FAILURE = "step-up:failure"
+    HAND_OVER_FAILURE = "hand-over:failure"
+    ENROLMENT_CREATE = "enrolment:create"
+    ENROLMENT_DONE = "enrolment:done"
+    ENROLMENT_FAILURE = "enrolment:failure"
+    FACTOR_ADD = "factor:add"
+    FACTOR_DISABLE = "factor:disable"
+    FACTOR_REMOVE = "factor:remove"
+    USER_ADD = "user:add"
+    USER_DISABLE = "user:disable"
+    USER_ENABLE = "user:enable"
+    USER_REMOVE = "user:remove"
+    USER_RESET = "user:reset"
+    GRANT_ADD = "grant:add"
+    GRANT_REMOVE = "grant:remove"
+    TENANT_ADD = "tenant:add"
+    TENANT_CLOSE = "tenant:close"
+    TOKEN_CREATE = "token:create"  # noqa: S105 - an event's name.
+    TOKEN_REVOKE = "token:revoke"  # noqa: S105 - an event's name.
+    SESSION_REVOKE = "session:revoke"
+    SETTINGS_RELOAD = "settings:reload"
+    SETTINGS_RELOAD_REFUSED = "settings:reload-refused"
+    POLICY_CHANGE = "policy:change"
+    KEY_ROTATE = "key:rotate"
+    PROCESS_START = "process:start"
+    PROCESS_REPLACED = "process:replaced"
+    PROCESS_STOP = "process:stop"
+    CHAIN_CLOSE = "chain:close"
+    JOURNAL_TORN_LINE = "journal:torn-line"
+    JOURNAL_BROKEN = "journal:broken"
+    JOURNAL_HEALED = "journal:healed"
+    SNAPSHOT_CREATE = "snapshot:create"
+    SNAPSHOT_VERIFY = "snapshot:verify"
+    SNAPSHOT_RESTORE = "snapshot:restore"
+    CONNECTION_MALFORMED = "connection:malformed"
+    CLOCK_BACKWARDS = "clock:backwards"
+
+
+TYPED_NAME_EVENTS = frozenset(
+    {EventName.SIGN_IN_FAILURE, EventName.SIGN_IN_THROTTLED, EventName.STEP_UP_FAILURE, EventName.ENROLMENT_FAILURE}
+)
+"""Events that may follow what a stranger typed: their name comes as `typed_name`, never as `name`."""
+
+
+class EventFields(TypedDict, total=False):
+    """What an event may say. Public ids only: the id of a token or session, never its text."""
+
+    request_id: str | None
+    config: str
+    user: str | None
+    """Stable id of the person or service account that the event is about."""
+    name: str
+    """Name of an account or thing that exists."""
+    typed_name: str
+    typed_name_known: bool
+    """Whether an account has `typed_name`; without it the name is not recorded."""
+    tenant: str | None
+    session: str | None
+    credential: Credential
+    amr: Sequence[str]
+    client: str | None
+    actor: str | None
+    """Stable id of the person who did it through a page."""
+    operator: str | None
+    """The operating system's user who did it with a command."""
+    application: str | None
+    applications: Sequence[str]
+    route: str | None
+    method: str
+    host: str
+    path: str
+    status: int
+    reason: str
+    grant: str
+    grants: Sequence[str]
+    factor: str
+    token_id: str
+    expires: float | None
+    count: int
+    old: str | None
+    """Hash of the settings or policy before."""
+    new: str | None
+    problems: Sequence[str]
+    process: str
+    pid: int
+    version: str
+    chain: str
+    seq: int
+    file: str
+    line: int
+    offset: int
+    bytes: int
+    seconds: float
+    refused: int
+    unacknowledged: int
+    dropped: int
+    key: str
+    snapshot: str
+
+
+_FIELDS = frozenset(EventFields.__annotations__)
+
+
+def identity_fragment(principal: Principal) -> bytes:
+    """Who asks. Made once for each `Principal` and kept by the caller: a change of grants makes a new one."""
+    credential = _credential(principal.credential)
+    return (
+        f'"user":{_text(principal.id or None)},"name":{_text(principal.name or None)},'
+        f'"session":{_text(principal.session or None)},"credential":{credential},'
+        f'"amr":{_texts(principal.amr)},"grants":{_texts(sorted(map(str, principal.grants)))}'
+    ).encode("ascii")
+
+
+def route_fragment(application: str | None, route: str | None, upstream: str | None = None) -> bytes:
+    """What was matched. Made once for each route and upstream and kept by the caller."""
+    return f'"application":{_text(application)},"route":{_text(route)},"upstream":{_text(upstream)}'.encode("ascii")
+
+
+# Keyword arguments instead of a frozen value: this is the hot path, and making the value costs as much as the record.
+def decision(
+    identity: bytes,
+    route: bytes,
+    *,
+    time: float,
+    request_id: str,
+    config: str,
+    tenant: str | None,
+    method: str,
+    host: str,
+    path: str,
+    otp_age: float | None,
+    decision: str,
+    reason: str,
+    client: str,
+    missing: str | None = None,
+    detail: str | None = None,
+    secret: Sequence[int] = (),
+) -> bytes:
+    """One decision. `path` is the request's target; `secret` the positions (from 0) of its secret segments. `missing`
+    is the permission that was lacking, `detail` a word on the reason; neither may quote the client."""
+    age = "null" if otp_age is None else f"{otp_age:.3f}"
+    extra = "" if missing is None else f'"missing":{_text(missing)},'
+    if detail is not None:
+        extra += f'"detail":{_text(detail)},'
+    text = (
+        f'"kind":"decision","time":"{stamp(time)}","request_id":{_text(request_id)},"config":{_text(config)},'
+        f'"tenant":{_text(tenant)},"otp_age":{age},"method":{_text(method)},"host":{_text(host)},'
+        f'"path":{_text(redact_path(path, secret), PATH_CAP)},"decision":{_text(decision)},'
+        f'"reason":{_text(reason)},{extra}"client":{_text(client)}'
+    )
+    return b"%b,%b,%b" % (text.encode("ascii"), identity, route)
+
+
+def outcome(
+    request_id: str,
+    status: int | None,
+    bytes_in: int,
+    bytes_out: int,
+    duration_ms: float,
+    *,
+    time: float,
+    upstream: str | None = None,
+    fault: str | None = None,
+) -> bytes:
+    """How a decided exchange ended; its decision has the same `request_id`. `status` None: no answer was begun."""
+    extra = "" if upstream is None else f',"upstream":{_text(upstream)}'
+    if fault is not None:
+        extra += f',"fault":{_text(fault)}'
+    return (
+        f'"kind":"outcome","time":"{stamp(time)}","request_id":{_text(request_id)},'
+        f'"status":{"null" if status is None else f"{status:d}"},"bytes_in":{bytes_in:d},"bytes_out":{bytes_out:d},'
+        f'"duration_ms":{duration_ms:.3f}{extra}'
+    ).encode("ascii")
+
+
+def event(name: EventName, time: float, /, **fields: Unpack[EventFields]) -> bytes:
+    """Anything else that happened. Raises TypeError on a field or a type that may not be recorded."""
+    values: dict[str, object] = dict(fields)
+    unknown = values.keys() - _FIELDS
+    if unknown:
+        raise TypeError(f"an audit event has no field {', '.join(sorted(unknown))}")
+    if name in TYPED_NAME_EVENTS and "name" in values:
+        raise TypeError(f"{name} takes what was typed as typed_name, with typed_name_known")
+    known = values.pop("typed_name_known", False)
+    if "typed_name" in values and known is not True:
+        values["typed_name"] = UNKNOWN_NAME
+    members = "".join(f',"{field}":{_value(field, value)}' for field, value in values.items())
+    return f'"kind":"event","event":"{EventName(name).value}","time":"{stamp(time)}"{members}'.encode("ascii")
+
+
+def redact_path(target: str, secret: Sequence[int] = ()) -> str:
+    """The path of a request target: no query, no fragment, secret segments replaced."""
+    if "?" in target or "#" in target:
+        target = target.partition("?")[0].partition("#")[0]
+    if not secret:
+        return target
+    segments = target.split("/")
+    for position in secret:
+        # Position 0 follows the leading slash.
+        if position + 1 < len(segments):
+            segments[position + 1] = SECRET_MARK
+    return "/".join(segments)
+
+
+def stamp(time: float) -> str:
+    """The same text as `clock.isoformat`, at a third of its cost: the calendar is asked once a second."""
+    second, microsecond = divmod(int(time * 1_000_000), 1_000_000)
+    return f"{_second(second)}{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return isoformat(second)[:20]
+
+
+def _text(value: str | None, cap: int = TEXT_CAP) -> str:
+    if value is None:
+        return "null"
+    if len(value) > cap:
+        value = f"{value[:cap]}<cut {len(value) - cap}>"
+    quoted = quote(value)
+    if "\\ud" in quoted:
+        # Half a surrogate pair is no text for most readers (RFC 8259, 8.2); whole pairs come through unchanged.
+        quoted = quote(value.encode("utf-8", "replace").decode())
+    return quoted
+
+
+def _texts(values: Sequence[str]) -> str:
+    return f"[{','.join(map(_text, values))}]"
+
+
+def _credential(credential: Credential) -> str:
+    return f'{{"kind":{_text(credential.kind)},"id":{_text(credential.id or None)}}}'
+
+
+def _value(field: str, value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(int(value))
+        case float() if isfinite(value):
+            return repr(value)
+        case str() if field == "path":
+            return _text(redact_path(value), PATH_CAP)
+        case str():
+            return _text(value)
+        case Credential():
+            return _credential(value)
+        case list() | tuple() if all(isinstance(each, str) for each in value):
+            return _texts(value)
+    raise TypeError(f"{type(value).__name__} in {field!r} may not be recorded")
+
+
+def member(record: Mapping[str, object], name: str) -> str | None:
+    """A text member of a record that was read back, or None."""
+    value = record.get(name)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,77 @@
+"""The keeper's own reading of a chain: it signs what is on disk, never what a worker says.
+
+Law: `advance` reads on from where it stopped, checks each line against the one before, and syncs what it read before it
+says how far the chain has come. So a head that is signed survives the power, and a worker that was taken over can't
+have anything signed that is not in its files. One hole remains: after a failed sync of the worker's own the kernel may
+show pages that are not on disk and report success to us; such a worker ends at once (`files.SyncFailed`), and those
+records were never acknowledged.
+"""
+
+import os
+from json import loads
+from pathlib import Path
+
+from gateway.audit.chain import ChainCheck, Head, Opening
+from gateway.audit.events import EventName, member
+from gateway.audit.files import Files, syncing
+from gateway.audit.reader import ChainReader, Torn
+from gateway.foundation.errors import GatewayError
+
+
+class ChainBroken(GatewayError):
+    """A chain on disk does not continue what was read of it before."""
+
+
+class JournalFollower:
+    """One chain."""
+
+    def __init__(self, folder: Path, opening: Opening, files: Files) -> None:
+        self._files = files
+        self._reader = ChainReader(folder)
+        self._check = ChainCheck(opening)
+        self._last = b""
+
+    def __repr__(self) -> str:
+        return f"JournalFollower({self._reader}, {self._check})"
+
+    @property
+    def head(self) -> Head:
+        return self._check.head
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the last record is the chain's own `chain:close`."""
+        return bool(self._last) and member(loads(self._last), "event") == EventName.CHAIN_CLOSE
+
+    def advance(self, signed: Head) -> Head:
+        """Reads on; `signed` is the last head that was signed. Raises ChainBroken, SyncFailed, or OSError when the
+        files can't be read."""
+        touched: set[Path] = set()
+        for line in self._reader.lines():
+            problem = self._check.follow(line)
+            if problem is None and self._check.seq == signed.seq and self._check.hash != signed.hash:
+                problem = "is not the record that was signed"
+            if problem is not None:
+                raise ChainBroken(f"{self._reader.folder.name}/{self._reader.place} {problem}")
+            touched.add(self._reader.segment)
+            self._last = line
+        if self._check.seq < signed.seq:
+            raise ChainBroken(
+                f"{self._reader.folder.name} ends at record {self._check.seq}, but record {signed.seq} was signed"
+            )
+        for path in sorted(touched):
+            self._sync(path)
+        return self.head
+
+    def torn(self) -> Torn | None:
+        """What is left after the last whole record. Of a live process: what it is writing."""
+        return self._reader.torn()
+
+    def _sync(self, path: Path) -> None:
+        descriptor = self._files.open(path, os.O_RDONLY)
+        try:
+            with syncing(path):
+                self._files.fdatasync(descriptor)
+                self._files.sync_folder(path.parent)
+        finally:
+            self._files.close(descriptor)

@@ -1,0 +1,352 @@
+"""One process's journal: group commit on a thread of its own.
+
+Law:
+- **A commit that is acknowledged is durable.** One that fails may be on disk or not, and may still come to be: its
+  record keeps its place in the chain. So a failed commit means "do not go on", never "it is not recorded".
+- A waiting commit is answered within `deadline_seconds`, whatever the disk does. From the first failure on, new ones
+  are refused at once, until something became durable again.
+- A write that fails (disk full, folder gone) is repeated until it succeeds. A sync that fails is not: `on_fatal` is
+  called and the process must end (see `files.SyncFailed`).
+- `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
+  buffer can't take is dropped and counted; the count is in the `journal:healed` record.
+
+Threads: all methods belong to the loop's thread, and so do futures and state; the commit thread owns the
+`SegmentWriter` and speaks to the loop by `call_soon_threadsafe` only; `_lock` guards the batch that is being filled.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TypeVarTuple, Unpack
+
+from gateway.audit.chain import MAX_LINE, Head, Opening
+from gateway.audit.events import EventName, event, stamp
+from gateway.audit.files import Files, SyncFailed, SystemFiles
+from gateway.audit.segments import SegmentWriter
+from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
+from gateway.foundation.errors import JournalUnavailable
+
+FOLDER = "journal"
+IDLE_SECONDS = 0.25
+RETRY_SECONDS = 0.1
+_MAX_FRAGMENT = MAX_LINE - 1024
+"""Leaves room for what sealing adds."""
+_Arguments = TypeVarTuple("_Arguments")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    commit_interval: float = 0.002
+    """Seconds between the starts of two commits: what a batch has time to grow in."""
+    deadline_seconds: float = 1.0
+    buffered_bytes: int = 8 << 20
+    segment_bytes: int = 16 << 20
+
+
+class _State(Enum):
+    NEW = "not started"
+    OPEN = "open"
+    REFUSING = "refusing"
+    CLOSED = "closed"
+    DEAD = "dead"
+
+
+_ENDED = frozenset({_State.CLOSED, _State.DEAD})
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What becomes durable together. The commit thread reads `fragments` and sets `is_durable`, and no more."""
+
+    fragments: list[bytes] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    size: int = 0
+    deadline: float = 0.0
+    """Loop time at which the first waiter has waited long enough."""
+    is_durable: bool = False
+
+
+class Journal:
+    """`prepare`, then its opening into a checkpoint, then `start` (in a loop) or `commit_now` (without one)."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        process: str,
+        node: str,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits | None = None,
+        files: Files | None = None,
+        on_fatal: Callable[[SyncFailed], None] | None = None,
+        observe_commit: Callable[[float], None] | None = None,
+    ) -> None:
+        self._clock, self._limits = clock, limits or Limits()
+        self._on_fatal, self._observe = on_fatal, observe_commit
+        self.opening = _opening(process, node, clock, entropy)
+        folder = state_dir / FOLDER / self.opening.chain
+        self._writer = SegmentWriter(folder, self.opening, files or SystemFiles(), self._limits.segment_bytes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._commit_thread, name="journal", daemon=True)
+        self._preparing: threading.Thread | None = None
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._is_woken = False
+        self._lock = threading.Lock()
+        self._filling = _Batch()
+        self._flying: deque[_Batch] = deque()
+        self._watch: asyncio.TimerHandle | None = None
+        self._state, self._why = _State.NEW, "the journal has not been started"
+        self._refused = self._unacknowledged = self._dropped = 0
+        self._refusing_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"Journal({self.opening.chain}, {self._state.value}, backlog={self.backlog})"
+
+    # Opening and closing
+
+    def prepare(self) -> Opening:
+        """Make the chain's folder. No record may follow before a checkpoint holds what this returns."""
+        try:
+            self._writer.create()
+        except OSError as error:
+            raise JournalUnavailable(f"the journal can't be opened: {error}") from error
+        return self.opening
+
+    def start(self) -> None:
+        """In the running loop, whose thread calls everything else from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._state = _State.OPEN
+        self._thread.start()
+
+    async def close(self) -> None:
+        """End the chain with `chain:close`. Raises JournalUnavailable if that can't be made durable."""
+        try:
+            closing = self.commit(event(EventName.CHAIN_CLOSE, self._clock.now()))
+            self._state, self._why = _State.CLOSED, "the journal is closed"
+            await closing
+        finally:
+            self._state = _State.CLOSED
+            self._closing.set()
+            self._wake.set()
+            await asyncio.to_thread(self._thread.join, self._limits.deadline_seconds)
+            if not self._thread.is_alive():
+                self._writer.close()
+
+    # Without a loop: commands that work while no gateway runs
+
+    def commit_now(self, fragment: bytes) -> None:
+        """Returns when the record is durable; raises JournalUnavailable, or SyncFailed. Never after `start`."""
+        if self._state is not _State.NEW:
+            raise JournalUnavailable("the journal belongs to its loop, or is closed")
+        self._writer.seal([fragment])
+        try:
+            self._writer.flush()
+        except OSError as error:
+            raise JournalUnavailable(f"the journal can't be written: {error}") from error
+
+    def close_now(self) -> None:
+        self.commit_now(event(EventName.CHAIN_CLOSE, self._clock.now()))
+        self._state = _State.CLOSED
+        self._writer.close()
+
+    # In the loop
+
+    def commit(self, fragment: bytes) -> asyncio.Future[None]:
+        """The future is done when the record is durable. It fails, or this raises, with JournalUnavailable."""
+        loop = self._loop
+        if self._state is not _State.OPEN or loop is None:
+            self._refused += 1
+            raise JournalUnavailable(self._why)
+        future = loop.create_future()
+        with self._lock:
+            batch = self._filling
+            if not self._has_room(fragment):
+                self._refused += 1
+                raise JournalUnavailable("the journal can't keep up")
+            batch.fragments.append(fragment)
+            batch.size += len(fragment)
+            batch.waiters.append(future)
+        if len(batch.waiters) == 1:
+            batch.deadline = loop.time() + self._limits.deadline_seconds
+            if self._watch is None:
+                self._watch = loop.call_at(batch.deadline, self._expire)
+        if not self._is_woken:
+            self._is_woken = True
+            self._wake.set()
+        return future
+
+    def append(self, fragment: bytes) -> None:
+        """For what nobody waits for: outcomes. See the law."""
+        with self._lock:
+            if self._state in _ENDED or not self._has_room(fragment):
+                self._dropped += 1
+                return
+            self._filling.fragments.append(fragment)
+            self._filling.size += len(fragment)
+
+    def head(self) -> Head:
+        """The last durable record."""
+        return self._writer.durable
+
+    @property
+    def backlog(self) -> int:
+        """Records that are not durable yet."""
+        return sum(len(batch.fragments) for batch in self._unsettled())
+
+    def _unsettled(self) -> tuple[_Batch, ...]:
+        with self._lock:
+            return (*self._flying, self._filling)
+
+    def _has_room(self, fragment: bytes) -> bool:
+        size = len(fragment)
+        return size <= _MAX_FRAGMENT and self._filling.size + size <= self._limits.buffered_bytes
+
+    def _settle(self, batch: _Batch, seconds: float) -> None:
+        with self._lock:
+            self._flying.remove(batch)
+        for waiter in batch.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._observe is not None:
+            self._observe(seconds)
+        if self._state is _State.REFUSING or (self._state is _State.OPEN and self._dropped):
+            self._heal()
+
+    def _expire(self) -> None:
+        """Fail what has waited too long: a sync that hangs returns to nobody."""
+        self._watch = None
+        if self._loop is None:
+            return
+        waiting = [batch.deadline for batch in self._unsettled() if batch.waiters and not batch.is_durable]
+        if not waiting:
+            return
+        if min(waiting) > self._loop.time():
+            self._watch = self._loop.call_at(min(waiting), self._expire)
+        else:
+            self._refuse("the disk under the journal does not answer")
+
+    def _refuse(self, why: str) -> None:
+        """Fail whoever waits and refuse whoever comes, until `_heal`. The records keep their places."""
+        if self._state is _State.OPEN:
+            self._state, self._why = _State.REFUSING, why
+            self._refusing_since = self._clock.monotonic()
+            _LOG.error("%s: commits are refused", why, extra={"chain": self.opening.chain})
+        for batch in self._unsettled():
+            if batch.is_durable:
+                continue
+            waiters, batch.waiters = batch.waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    self._unacknowledged += 1
+                    waiter.set_exception(JournalUnavailable(why))
+
+    def _heal(self) -> None:
+        """Take commits again, and record what is not recorded. That record needs no room: it is what drops cost."""
+        is_over = self._state is _State.REFUSING
+        self._state = _State.OPEN
+        healed = event(
+            EventName.JOURNAL_HEALED,
+            self._clock.now(),
+            seconds=self._clock.monotonic() - self._refusing_since if is_over else 0.0,
+            refused=self._refused,
+            unacknowledged=self._unacknowledged,
+            dropped=self._dropped,
+        )
+        self._refused = self._unacknowledged = self._dropped = 0
+        with self._lock:
+            self._filling.fragments.append(healed)
+            self._filling.size += len(healed)
+        _LOG.warning("the journal can be written again", extra={"chain": self.opening.chain})
+
+    def _die(self, fault: SyncFailed) -> None:
+        self._refuse(str(fault))
+        self._state = _State.DEAD
+        if self._on_fatal is not None:
+            self._on_fatal(fault)
+
+    # The commit thread
+
+    def _commit_thread(self) -> None:
+        fault: SyncFailed | None = SyncFailed("the journal's thread ended by a fault of its own")
+        try:
+            self._commit_until_closed()
+            fault = None
+        except SyncFailed as error:
+            fault = error
+        finally:
+            if fault is not None:
+                self._post(self._die, fault)
+
+    def _commit_until_closed(self) -> None:
+        started = float("-inf")
+        while True:
+            self._wake.wait(IDLE_SECONDS)
+            self._wake.clear()
+            pause = started + self._limits.commit_interval - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            is_closing = self._closing.is_set()
+            batch = self._take()
+            if batch is not None:
+                started = time.monotonic()
+                self._commit_batch(batch, started)
+            elif is_closing:
+                return
+
+    def _take(self) -> _Batch | None:
+        self._is_woken = False
+        with self._lock:
+            batch = self._filling
+            if not batch.fragments:
+                return None
+            self._filling = _Batch()
+            self._flying.append(batch)
+        return batch
+
+    def _commit_batch(self, batch: _Batch, started: float) -> None:
+        self._writer.seal(batch.fragments)
+        while True:
+            try:
+                self._writer.flush()
+                break
+            except OSError as error:
+                self._post(self._refuse, f"the journal can't be written: {error}")
+            if self._closing.wait(RETRY_SECONDS):
+                return
+        batch.is_durable = True
+        self._post(self._settle, batch, time.monotonic() - started)
+        self._prepare_ahead()
+
+    def _prepare_ahead(self) -> None:
+        is_busy = self._preparing is not None and self._preparing.is_alive()
+        if self._writer.wants_next and not is_busy:
+            self._preparing = threading.Thread(target=self._prepare_next, name="journal-zeros", daemon=True)
+            self._preparing.start()
+
+    def _prepare_next(self) -> None:
+        try:
+            self._writer.prepare_next()
+        except OSError as error:
+            _LOG.warning("the next segment could not be prepared: %s", error, extra={"chain": self.opening.chain})
+
+    def _post(self, callback: Callable[[Unpack[_Arguments]], object], *arguments: *_Arguments) -> None:
+        # A loop that was closed under us has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _opening(process: str, node: str, clock: Clock, entropy: Entropy) -> Opening:
+    time_text = stamp(clock.now())
+    compact = time_text[:19].replace("-", "").replace(":", "").lower()
+    return Opening(f"{process}-{compact}z-{entropy.bytes(6).hex()}", node, process, time_text)

@@ -1,0 +1,110 @@
+"""Reads a chain's folder, from the beginning or on from where it stopped, while its process may be writing.
+
+Law: a segment ends at its first zero byte. What stands there without a newline was cut off by a crash, or is being
+written at this moment: it is never a record and never an error of its own, only reported as `Torn`. The next segment is
+looked for *before* the end of this one is, because a writer finishes one before it begins another.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gateway.audit.chain import MAX_LINE
+from gateway.audit.segments import segment_name
+
+_SEGMENT = re.compile(r"[0-9]{8}\.jsonl")
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """Bytes after the last whole record of a chain that are no record. They stay where they are."""
+
+    chain: str
+    file: str
+    line: int
+    offset: int
+    bytes: int
+
+
+class ChainReader:
+    """Yields the whole lines of a chain, in order. `lines` may be called again when there may be more."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._number = 1
+        self._offset = 0
+        self.line = 0
+        """Of the line that was yielded last, counted from 1 in its segment."""
+
+    def __repr__(self) -> str:
+        return f"ChainReader({self.folder.name}, {self.place})"
+
+    @property
+    def place(self) -> str:
+        """`00000001.jsonl:17`, of the line that was yielded last."""
+        return f"{segment_name(self._number)}:{self.line}"
+
+    @property
+    def segment(self) -> Path:
+        return self.folder / segment_name(self._number)
+
+    def lines(self) -> Iterator[bytes]:
+        """Every whole line that is there. Raises OSError."""
+        while True:
+            has_next = (self.folder / segment_name(self._number + 1)).exists()
+            if self.segment.exists():
+                with self.segment.open("rb") as file:
+                    yield from self._lines_of(file)
+            if not has_next or self.torn() is not None:
+                return
+            self._number, self._offset, self.line = self._number + 1, 0, 0
+
+    def torn(self) -> Torn | None:
+        """What is left in this segment after the last line that was yielded, zeros apart."""
+        end = end_of_content(self.segment, self._offset)
+        if end <= self._offset:
+            return None
+        return Torn(self.folder.name, self.segment.name, self.line + 1, self._offset, end - self._offset)
+
+    def stray(self) -> str | None:
+        """The name of a segment beyond the one where reading ended: one between them is missing."""
+        beyond = [name for name in segment_names(self.folder) if name > self.segment.name]
+        return beyond[0] if beyond else None
+
+    def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
+        file.seek(self._offset)
+        # A line that is longer than any record can be is read no further: what follows is reported as torn.
+        for line in iter(lambda: file.readline(MAX_LINE), b""):
+            if not line.endswith(b"\n") or b"\0" in line:
+                return
+            self._offset += len(line)
+            self.line += 1
+            yield line
+
+
+def segment_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+
+
+def end_of_content(path: Path, start: int = 0) -> int:
+    """Where the zeros at the end of a file begin, at `start` or beyond; `start` if the file is not there."""
+    if not path.exists():
+        return start
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end > start:
+            begin = max(start, end - _PIECE)
+            file.seek(begin)
+            content = file.read(end - begin).rstrip(b"\0")
+            if content:
+                return begin + len(content)
+            end = begin
+    return start
+
+
+def chain_folders(journal: Path) -> list[Path]:
+    """All chains, ordered by name."""
+    return sorted(path for path in journal.iterdir() if path.is_dir()) if journal.exists() else []

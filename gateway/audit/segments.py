@@ -1,0 +1,178 @@
+"""Writes one chain to its folder: `00000001.jsonl`, `00000002.jsonl`, … each a whole number of lines, then zeros.
+
+Law:
+- A record is sealed once. Its bytes keep their place in the chain until they are durable: a failed write is repeated
+  with the same bytes at the same offset, so there is no gap, no double and no second version of a number. The keeper
+  may have signed a part of them meanwhile: a segment that a write failed in is neither left for the next nor cut.
+- `flush` returns only when all that was sealed is durable, under the name where a reader looks for it. That return is
+  the commit point. When it raises OSError nothing is known of the bytes, and `flush` may be called again; when it
+  raises SyncFailed it may not, and the process must end.
+- Segments are filled with zeros ahead, because a sync that changes no metadata takes half the time. A reader ends a
+  segment at its first zero byte. Sizes double up to `segment_bytes`, so that a quiet process stays small.
+- A new segment's name is durable before the first record in it is.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.audit.chain import Head, Opening, first_hash, origin, seal
+from gateway.audit.files import Files, syncing, write_all
+
+FIRST_SEGMENT_BYTES = 1 << 20
+_ZEROS = bytes(1 << 20)
+"""Synced piece by piece, so that a commit never waits behind a whole segment."""
+PREPARED = "prepared"
+"""A segment to be, under a name that no reader looks at."""
+
+
+def segment_name(number: int) -> str:
+    return f"{number:08d}.jsonl"
+
+
+@dataclass(slots=True)
+class _Segment:
+    """An open file of the chain: `used` bytes of durable lines, then zeros up to `size`, unless `is_tried`."""
+
+    descriptor: int
+    path: Path
+    size: int
+    used: int = 0
+    is_tried: bool = False
+
+
+class SegmentWriter:
+    """The only writer of one chain. Calls block; one thread at a time, `prepare_next` apart."""
+
+    def __init__(self, folder: Path, opening: Opening, files: Files, segment_bytes: int) -> None:
+        self.folder = folder
+        self._files = files
+        self._segment_bytes = segment_bytes
+        self._shared = origin(opening)
+        self._lock: int | None = None
+        self._segment: _Segment | None = None
+        self._prepared: _Segment | None = None
+        self._number = 0
+        self._gave_up_at: int | None = None
+        self._sealed = self._durable = Head(opening.chain, 0, first_hash(opening))
+        self._unsynced = b""
+
+    def __repr__(self) -> str:
+        return f"SegmentWriter({self.folder.name}, seq={self._sealed.seq}, durable={self._durable.seq})"
+
+    @property
+    def durable(self) -> Head:
+        return self._durable
+
+    def create(self) -> None:
+        """Make the folder and its first segment, without a record yet. Raises OSError or SyncFailed."""
+        for folder in (self.folder.parent, self.folder):
+            self._files.make_folder(folder)
+            with syncing(folder.parent):
+                self._files.sync_folder(folder.parent)
+        self._lock = self._files.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        if not self._files.lock(self._lock):
+            raise FileExistsError(f"{self.folder} is in use by another process")
+        # Without room for the zeros the process starts all the same, to say 503 until there is room.
+        with contextlib.suppress(OSError):
+            self.prepare_next()
+        self._rotate()
+
+    def seal(self, fragments: Iterable[bytes]) -> None:
+        """Give each fragment its place in the chain."""
+        lines = [self._unsynced]
+        seq, prev = self._sealed.seq, self._sealed.hash
+        for fragment in fragments:
+            seq += 1
+            line, prev = seal(fragment, seq, prev, self._shared)
+            lines.append(line)
+        self._unsynced = b"".join(lines)
+        self._sealed = Head(self._sealed.chain, seq, prev)
+
+    def flush(self) -> None:
+        """Make everything sealed durable. See the law for what an error means."""
+        if not self._unsynced:
+            return
+        segment = self._segment
+        if segment is None or (segment.used and not segment.is_tried and self._exceeds(segment)):
+            segment = self._rotate()
+        segment.is_tried = True
+        write_all(self._files, segment.descriptor, self._unsynced, segment.used)
+        with syncing(segment.path):
+            self._files.fdatasync(segment.descriptor)
+        if not self._files.is_at(segment.descriptor, segment.path):
+            raise FileNotFoundError(f"{segment.path} was moved away or removed")
+        segment.used += len(self._unsynced)
+        segment.is_tried = False
+        self._unsynced = b""
+        self._durable = self._sealed
+
+    @property
+    def wants_next(self) -> bool:
+        """Whether it is time to prepare another segment: half of this one is used."""
+        segment = self._segment
+        if segment is None or self._prepared is not None or self._gave_up_at == self._number:
+            return False
+        return segment.used * 2 > segment.size
+
+    def prepare_next(self) -> None:
+        """Fill the next segment with zeros, under a name that no reader looks at. Raises OSError."""
+        path = self.folder / PREPARED
+        size = min(self._segment_bytes, FIRST_SEGMENT_BYTES << min(self._number, 16))
+        descriptor = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            for offset in range(0, size, len(_ZEROS)):
+                write_all(self._files, descriptor, _ZEROS[: size - offset], offset)
+                self._files.fdatasync(descriptor)
+        except OSError:
+            # On a disk that fills up the zeros are the first to go, and not tried again for this segment.
+            self._gave_up_at = self._number
+            with contextlib.suppress(OSError):
+                self._files.close(descriptor)
+                self._files.unlink(path)
+            raise
+        self._prepared = _Segment(descriptor, path, size)
+
+    def close(self) -> None:
+        """Let go of the files. What `flush` returned for is on disk, whatever happens here."""
+        segment, self._segment = self._segment, None
+        prepared, self._prepared = self._prepared, None
+        with contextlib.suppress(OSError):
+            if segment is not None:
+                self._retire(segment)
+            if prepared is not None:
+                self._files.close(prepared.descriptor)
+                self._files.unlink(prepared.path)
+        if self._lock is not None:
+            self._files.close(self._lock)
+            self._lock = None
+
+    def _rotate(self) -> _Segment:
+        """Begin the next segment: the prepared one, or on a full disk one that grows."""
+        path = self.folder / segment_name(self._number + 1)
+        # Forgotten first: if the renaming fails, or only seems to, the next attempt opens whatever bears the name.
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            self._files.rename(prepared.path, path)
+            segment = _Segment(prepared.descriptor, path, prepared.size)
+        else:
+            segment = _Segment(self._files.open(path, os.O_RDWR | os.O_CREAT), path, self._segment_bytes)
+        with syncing(self.folder):
+            self._files.sync_folder(self.folder)
+        retired, self._segment = self._segment, segment
+        self._number += 1
+        if retired is not None:
+            with contextlib.suppress(OSError):
+                self._retire(retired)
+        return segment
+
+    def _retire(self, segment: _Segment) -> None:
+        """Cut the zeros off. Not synced: a reader takes the segment with them or without."""
+        if not segment.is_tried:
+            self._files.truncate(segment.descriptor, segment.used)
+        self._files.close(segment.descriptor)
+
+    def _exceeds(self, segment: _Segment) -> bool:
+        return segment.used + len(self._unsynced) > segment.size

@@ -1,0 +1,240 @@
+"""The keeper's side of checkpoints: which chains are open, and their signature into `<state_dir>/checkpoints`.
+
+Law: a checkpoint is published by one `link` of a synced file under its number, which fails if the number is taken; then
+the folder is synced, and that is the commit point. After any failure the state is read from disk again: what is there
+counts, what is not there did not happen. Heads come from the chains' files (`follower`), never from another process.
+"""
+
+import base64
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gateway.audit.chain import Opening
+from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, Ending, file_hash, parse, sign
+from gateway.audit.events import EventName, event, stamp
+from gateway.audit.files import Files, SystemFiles, is_live, syncing, write_all
+from gateway.audit.follower import ChainBroken, JournalFollower
+from gateway.audit.journal import FOLDER as JOURNAL
+from gateway.audit.reader import Torn, end_of_content, segment_names
+from gateway.audit.segments import PREPARED
+from gateway.foundation.clock import Clock
+from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable
+from gateway.foundation.keyring import KeySet, write_private
+
+FOLDER = "checkpoints"
+KEYS_FILE = "keys.json"
+_UNPUBLISHED = "unpublished"
+_NUMBERED = "[0-9]" * 8 + ".json"
+
+
+def checkpoint_name(number: int) -> str:
+    return f"{number:08d}.json"
+
+
+class CheckpointWriter:
+    """One in the whole gateway. Calls block: reading, hashing and two syncs for each checkpoint."""
+
+    def __init__(self, state_dir: Path, keys: KeySet, node: str, clock: Clock, files: Files | None = None) -> None:
+        self._journal, self._folder = state_dir / JOURNAL, state_dir / FOLDER
+        self._keys, self._node, self._clock = keys, node, clock
+        self._files = files or SystemFiles()
+        self._is_loaded = False
+        self._last: Checkpoint | None = None
+        self._last_hash = ""
+        self._followers: dict[str, JournalFollower] = {}
+        self.troubles: dict[str, str] = {}
+        """Chains that could not be followed at the last `sign`, and why; their heads stay where they were."""
+        self._broken: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        number = self._last.number if self._last else 0
+        return f"CheckpointWriter({number}, chains={len(self._open)}, troubles={len(self.troubles)})"
+
+    @property
+    def last(self) -> Checkpoint | None:
+        return self._last
+
+    def open_chain(self, opening: Opening) -> Checkpoint:
+        """Sign the opening of a chain that has no record yet. Raises Conflict if it has, or was opened before;
+        JournalUnavailable to be tried again; SyncFailed to end the process."""
+        self._load()
+        state = ChainState.begin(opening)
+        if self._last is not None and self._last.chains.get(opening.chain) == state:
+            return self._last
+        if opening.chain in self._open:
+            raise Conflict(f"the chain {opening.chain} was opened before")
+        if end_of_content(self._journal / opening.chain / "00000001.jsonl"):
+            raise Conflict(f"the chain {opening.chain} has records already")
+        return self._publish({**self._open, opening.chain: state})
+
+    def sign(self) -> Checkpoint | None:
+        """A checkpoint over all that is on disk now; None if that was signed already. Raises like `open_chain`."""
+        self._load()
+        self.troubles = dict(self._broken)
+        states = {name: self._follow(name, state) for name, state in self._open.items()}
+        if states == self._open:
+            return None
+        checkpoint = self._publish(states)
+        for name, state in states.items():
+            if state.ended is not None:
+                self._tidy(name)
+        return checkpoint
+
+    def find_torn(self) -> list[Torn]:
+        """Torn ends of chains whose process has died. To be recorded (`torn_event`) before the `sign` that ends them:
+        after a crash in between they are found, and recorded, once more."""
+        self._load()
+        found = []
+        for name, state in self._open.items():
+            ended = self._follow(name, state).ended
+            torn = self._follower(name, state).torn() if ended == "crashed" else None
+            if torn is not None:
+                found.append(torn)
+        return found
+
+    @property
+    def _open(self) -> dict[str, ChainState]:
+        return self._last.open_chains if self._last else {}
+
+    # Loading
+
+    def _load(self) -> None:
+        if self._is_loaded:
+            return
+        try:
+            self._files.make_folder(self._folder)
+            # A crash may have left a published file under its first name as well: never write to that again.
+            (self._folder / _UNPUBLISHED).unlink(missing_ok=True)
+            # And a name that is not durable yet.
+            with syncing(self._folder):
+                self._files.sync_folder(self._folder.parent)
+                self._files.sync_folder(self._folder)
+            names = sorted(path.name for path in self._folder.glob(_NUMBERED))
+            content = (self._folder / names[-1]).read_bytes() if names else b""
+            self._export_keys()
+        except OSError as error:
+            raise JournalUnavailable(f"{self._folder} can't be used: {error}") from error
+        if names:
+            self._last, self._last_hash = self._parse(names[-1], content), file_hash(content)
+        self._is_loaded = True
+
+    def _parse(self, name: str, content: bytes) -> Checkpoint:
+        public_keys = {key.id: key.ed25519_private_key().public_key() for key in self._keys.keys}
+        try:
+            checkpoint = parse(content, public_keys)
+        except BadCheckpoint as error:
+            raise GatewayError(f"{self._folder / name} {error}: nothing is signed on top of it") from error
+        if checkpoint_name(checkpoint.number) != name:
+            raise GatewayError(f"{self._folder / name} holds the checkpoint {checkpoint.number}")
+        return checkpoint
+
+    def _export_keys(self) -> None:
+        """Every public key that ever signed here, for checks far from the gateway."""
+        path = self._folder / KEYS_FILE
+        exported: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        mine = {key.id: _public_text(key.ed25519_private_key().public_key()) for key in self._keys.keys}
+        if exported.items() >= mine.items():
+            return
+        write_private(path, json.dumps(exported | mine, indent=1).encode())
+
+    # Following
+
+    def _follower(self, name: str, state: ChainState) -> JournalFollower:
+        if name not in self._followers:
+            self._followers[name] = JournalFollower(self._journal / name, state.opening, self._files)
+        return self._followers[name]
+
+    def _follow(self, name: str, state: ChainState) -> ChainState:
+        """Where a chain is now. One that can't be followed stays where it was signed, and is in `troubles`."""
+        if name in self._broken:
+            return state
+        follower = self._follower(name, state)
+        try:
+            # Asked before reading: nothing is written by a process that was dead before.
+            is_dead = not is_live(self._journal / name, self._files)
+            head = follower.advance(state.head)
+        except ChainBroken as error:
+            # For good: past its break a chain proves nothing.
+            self.troubles[name] = self._broken[name] = str(error)
+            return state
+        except OSError as error:
+            self.troubles[name] = f"{name} can't be read: {error}"
+            return state
+        ended: Ending | None = "closed" if follower.is_closed else "crashed" if is_dead else None
+        return ChainState(state.opening, head.seq, head.hash, ended)
+
+    def _tidy(self, name: str) -> None:
+        """Give back the zeros that a dead process left. Torn bytes stay; a failure costs disk space only."""
+        folder = self._journal / name
+        self._followers.pop(name, None)
+        with contextlib.suppress(OSError):
+            for segment in segment_names(folder)[-1:]:
+                self._trim(folder / segment)
+        with contextlib.suppress(OSError):
+            self._files.unlink(folder / PREPARED)
+
+    def _trim(self, path: Path) -> None:
+        descriptor = self._files.open(path, os.O_RDWR)
+        try:
+            self._files.truncate(descriptor, end_of_content(path))
+        finally:
+            self._files.close(descriptor)
+
+    # Publishing
+
+    def _publish(self, chains: dict[str, ChainState]) -> Checkpoint:
+        key = self._keys.current
+        checkpoint = Checkpoint(
+            number=self._last.number + 1 if self._last else 1,
+            time=stamp(self._clock.now()),
+            node=self._node,
+            prev=self._last_hash,
+            key_id=key.id,
+            chains=chains,
+        )
+        content = sign(checkpoint, key.ed25519_private_key())
+        # Until this is through, only the disk knows.
+        self._is_loaded = False
+        try:
+            self._write(self._folder / checkpoint_name(checkpoint.number), content)
+        except OSError as error:
+            raise JournalUnavailable(f"the checkpoint {checkpoint.number} can't be written: {error}") from error
+        self._last, self._last_hash, self._is_loaded = checkpoint, file_hash(content), True
+        return checkpoint
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """See the law."""
+        temporary = self._folder / _UNPUBLISHED
+        descriptor = self._files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            write_all(self._files, descriptor, content, 0)
+            with syncing(temporary):
+                self._files.fdatasync(descriptor)
+        finally:
+            self._files.close(descriptor)
+        self._files.link(temporary, path)
+        self._files.unlink(temporary)
+        with syncing(self._folder):
+            self._files.sync_folder(self._folder)
+
+
+def torn_event(torn: Torn, time: float) -> bytes:
+    """The record that marks a torn end; written to the keeper's own chain."""
+    return event(
+        EventName.JOURNAL_TORN_LINE,
+        time,
+        chain=torn.chain,
+        file=torn.file,
+        line=torn.line,
+        offset=torn.offset,
+        bytes=torn.bytes,
+    )
+
+
+def _public_text(key: Ed25519PublicKey) -> str:
+    return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()

@@ -1,0 +1,118 @@
+"""A state folder, and everybody who writes to it."""
+
+import os
+from pathlib import Path
+
+from gateway.audit.checkpoint import Checkpoint
+from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment
+from gateway.audit.files import SystemFiles
+from gateway.audit.journal import Journal, Limits
+from gateway.audit.reader import Torn
+from gateway.audit.report import AtLeast, Report
+from gateway.audit.signing import CheckpointWriter, torn_event
+from gateway.audit.verify import load_public_keys, verify
+from gateway.foundation.clock import FixedClock
+from gateway.foundation.entropy import CountingEntropy
+from gateway.foundation.keyring import Key, KeySet
+from gateway.foundation.principal import Credential, Grant, Principal
+
+ALICE = Principal(
+    id="usr_1",
+    name="alice",
+    home="acme",
+    grants=frozenset({Grant("support", "acme"), Grant("finance", "acme")}),
+    credential=Credential("session", "ses_1"),
+    session="ses_1",
+    amr=("pwd", "otp"),
+)
+KEYS = KeySet((Key("journal", "k1", 0.0, b"\x07" * 32),))
+SMALL = Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=4096)
+
+
+class Records:
+    """Fragments with request ids that count."""
+
+    identity = identity_fragment(ALICE)
+    route = route_fragment("orders", "orders:/t/{tenant}/**", "https://10.0.3.11:8443")
+
+    def __init__(self, clock: FixedClock) -> None:
+        self.clock = clock
+        self.count = 0
+
+    def decision(self, **changes: object) -> bytes:
+        self.count += 1
+        self.clock.advance(0.001)
+        values: dict[str, object] = {
+            "time": self.clock.now(),
+            "request_id": f"req-{self.count}",
+            "config": "c" * 64,
+            "tenant": "acme",
+            "method": "GET",
+            "host": "orders.btb.localhost",
+            "path": "/t/acme/orders/7",
+            "otp_age": 12.5,
+            "decision": "allow",
+            "reason": "granted",
+            "client": "192.0.2.7",
+        }
+        return decision(self.identity, self.route, **(values | changes))  # type: ignore[arg-type]  # Changes of a test.
+
+    def outcome(self) -> bytes:
+        """Of the decision that was made last."""
+        return outcome(f"req-{self.count}", 200, 0, 512, 3.25, time=self.clock.now())
+
+    def event(self) -> bytes:
+        return event(EventName.SIGN_OUT, self.clock.now(), user="usr_1")
+
+
+class Gateway:
+    """A state folder and everybody who writes to it."""
+
+    def __init__(self, state_dir: Path, files: SystemFiles | None = None) -> None:
+        self.state_dir = state_dir
+        self.files = files or SystemFiles()
+        self.clock, self.entropy = FixedClock(), CountingEntropy()
+        self.records = Records(self.clock)
+        self.keeper = self.new_keeper()
+
+    def new_keeper(self) -> CheckpointWriter:
+        return CheckpointWriter(self.state_dir, KEYS, "node-a", self.clock, self.files)
+
+    def journal(self, process: str = "worker-1", limits: Limits = SMALL, **options: object) -> Journal:
+        """Prepared, its opening signed."""
+        options.setdefault("files", self.files)
+        journal = Journal(
+            self.state_dir, process, "node-a", clock=self.clock, entropy=self.entropy, limits=limits, **options
+        )
+        self.keeper.open_chain(journal.prepare())
+        return journal
+
+    def recover(self) -> list[Torn]:
+        """What a keeper does when it starts: marks torn ends in its own chain, and ends what has died."""
+        self.keeper = self.new_keeper()
+        torn = self.keeper.find_torn()
+        journal = self.journal("keeper")
+        for each in torn:
+            journal.commit_now(torn_event(each, self.clock.now()))
+        journal.close_now()
+        self.keeper.sign()
+        return torn
+
+    def verify(self, at_least: AtLeast | None = None) -> Report:
+        return verify(self.state_dir, load_public_keys(self.state_dir / "checkpoints" / "keys.json"), at_least)
+
+    def sign(self) -> Checkpoint | None:
+        return self.keeper.sign()
+
+    def lines(self, journal: Journal) -> list[bytes]:
+        folder = self.state_dir / "journal" / journal.opening.chain
+        content = b"".join(path.read_bytes().rstrip(b"\0") for path in sorted(folder.glob("*.jsonl")))
+        return content.splitlines(keepends=True)
+
+
+def die(journal: Journal) -> None:
+    """The process is gone: nothing is trimmed or closed, only the lock ends."""
+    writer = journal._writer
+    if writer._lock is not None:
+        os.close(writer._lock)
+        writer._lock = None

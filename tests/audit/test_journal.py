@@ -1,0 +1,493 @@
+"""Acknowledged means durable; what can't be written is refused in time; and it heals by itself."""
+
+import asyncio
+import errno
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.audit.files import SyncFailed, is_live
+from gateway.audit.journal import Journal, Limits
+from gateway.foundation.errors import JournalUnavailable
+
+from .disks import FaultyFiles, HangingFiles, SmallDisk
+from .state import SMALL, Gateway, die
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+def kinds(gateway: Gateway, journal: Journal) -> list[str]:
+    return [json.loads(line).get("event") or json.loads(line)["kind"] for line in gateway.lines(journal)]
+
+
+async def healed(gateway: Gateway, journal: Journal) -> None:
+    """Until a commit goes through again; fails when it does not within seconds."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await journal.commit(gateway.records.event())
+            except JournalUnavailable:
+                await asyncio.sleep(0.02)
+
+
+@LOOPS
+def test_what_is_acknowledged_is_on_disk(gateway: Gateway, run: Run) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        await asyncio.gather(*[journal.commit(gateway.records.decision()) for _ in range(50)])
+        assert len(gateway.lines(journal)) == journal.head().seq == 50
+        journal.append(gateway.records.outcome())
+        assert journal.backlog == 1
+        await journal.close()
+        assert kinds(gateway, journal) == ["decision"] * 50 + ["outcome", "chain:close"]
+
+    run(story())
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+    assert (report.records, report.unknown_outcomes, report.unsigned) == (52, 49, {})
+
+
+def test_the_order_of_calls_is_the_order_of_records(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        waiting = []
+        for number in range(300):
+            waiting.append(journal.commit(gateway.records.decision()))
+            journal.append(gateway.records.outcome())
+            if number % 30 == 0:
+                await waiting[-1]
+        await asyncio.gather(*waiting)
+        await journal.close()
+        ids = [json.loads(line).get("request_id") for line in gateway.lines(journal)]
+        assert ids[:-1] == [f"req-{number // 2 + 1}" for number in range(600)]
+        folder = gateway.state_dir / "journal" / journal.opening.chain
+        assert len(list(folder.glob("*.jsonl"))) > 3
+
+    asyncio.run(story())
+    gateway.sign()
+    assert gateway.verify().ok
+
+
+def test_commits_that_wait_together_cost_one_sync(gateway: Gateway) -> None:
+    files = gateway.files = FaultyFiles()
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits())
+        journal.start()
+        await journal.commit(gateway.records.event())
+        files.calls.clear()
+        await asyncio.gather(*[journal.commit(gateway.records.event()) for _ in range(100)])
+        assert files.calls.count("fdatasync") <= 2
+        await journal.close()
+
+    asyncio.run(story())
+
+
+def test_an_appended_record_goes_to_disk_without_a_commit(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        journal.append(gateway.records.outcome())
+        async with asyncio.timeout(3):
+            while journal.head().seq == 0:
+                await asyncio.sleep(0.01)
+        await journal.close()
+
+    asyncio.run(story())
+
+
+def test_a_waiter_that_gave_up_disturbs_nobody(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        first, second = journal.commit(gateway.records.event()), journal.commit(gateway.records.event())
+        first.cancel()
+        await second
+        assert journal.head().seq == 2
+        await journal.close()
+
+    asyncio.run(story())
+
+
+# What can't be written
+
+
+@LOOPS
+@pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("pwrite", errno.ENOSPC), ("pwrite", errno.EIO), ("pwrite", errno.EROFS), ("is_at", errno.EIO)],
+)
+def test_a_failed_write_is_refused_at_once_and_heals(
+    gateway: Gateway, run: Run, call: str, error: int, persisted: bool
+) -> None:
+    files = gateway.files = FaultyFiles()
+
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        await journal.commit(gateway.records.event())
+        files.fail(call, error=error, persisted=persisted, times=2)
+        began = time.monotonic()
+        with pytest.raises(JournalUnavailable):
+            await journal.commit(gateway.records.decision())
+        with pytest.raises(JournalUnavailable):
+            journal.commit(gateway.records.decision())
+        assert time.monotonic() - began < 0.3
+        await healed(gateway, journal)
+        await journal.close()
+        # The refused one kept its place; the one that was not taken is not there.
+        assert kinds(gateway, journal)[:3] == ["sign-out", "decision", "journal:healed"]
+        told = json.loads(gateway.lines(journal)[2])
+        assert told["unacknowledged"] == 1
+        assert told["refused"] >= 1
+
+    run(story())
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+
+
+@pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
+@pytest.mark.parametrize("call", ["rename", "open"])
+def test_a_segment_that_can_not_be_begun_is_begun_later(gateway: Gateway, call: str, persisted: bool) -> None:
+    files = gateway.files = FaultyFiles()
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=600))
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        # The next segment is being prepared, or can't be: both are stories of this test.
+        files.fail(call, persisted=persisted)
+        for _ in range(4):
+            try:
+                await journal.commit(gateway.records.decision())
+            except JournalUnavailable:
+                await healed(gateway, journal)
+        await journal.close()
+
+    asyncio.run(story())
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+
+
+@LOOPS
+@pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
+@pytest.mark.parametrize("call", ["fdatasync", "sync_folder"])
+def test_a_failed_sync_is_never_repeated(gateway: Gateway, run: Run, call: str, persisted: bool) -> None:
+    files = gateway.files = FaultyFiles()
+    fatal: list[SyncFailed] = []
+
+    async def story() -> None:
+        limits = Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=600)
+        journal = gateway.journal(limits=limits, on_fatal=fatal.append)
+        # Nothing prepared: the second commit makes a segment, and syncs the folder.
+        journal._writer._gave_up_at = 1
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        files.calls.clear()
+        files.fail(call, persisted=persisted)
+        with pytest.raises(JournalUnavailable, match="could not be synced"):
+            await journal.commit(gateway.records.decision())
+        with pytest.raises(JournalUnavailable):
+            journal.commit(gateway.records.decision())
+        assert len(fatal) == 1
+        await asyncio.sleep(0.25)
+        assert files.calls.count(call) == 1
+        journal.append(gateway.records.outcome())
+        with pytest.raises(JournalUnavailable):
+            await journal.close()
+        die(journal)
+
+    run(story())
+    gateway.recover()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+
+
+@LOOPS
+def test_a_sync_that_hangs_is_given_up_and_heals(gateway: Gateway, run: Run) -> None:
+    files = gateway.files = HangingFiles()
+
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        await journal.commit(gateway.records.event())
+        files.released.clear()
+        began = time.monotonic()
+        first = journal.commit(gateway.records.decision())
+        await asyncio.to_thread(files.is_hanging.wait, 5)
+        second = journal.commit(gateway.records.decision())
+        for waiting in (first, second):
+            with pytest.raises(JournalUnavailable, match="does not answer"):
+                await waiting
+        assert 0.2 < time.monotonic() - began < 1.0
+        for _ in range(10):
+            with pytest.raises(JournalUnavailable, match="does not answer"):
+                journal.commit(gateway.records.decision())
+        journal.append(gateway.records.outcome())
+        files.released.set()
+        await healed(gateway, journal)
+        await journal.close()
+        assert kinds(gateway, journal)[:4] == ["sign-out", "decision", "decision", "outcome"]
+        assert "journal:healed" in kinds(gateway, journal)
+
+    run(story())
+    gateway.sign()
+    assert gateway.verify().ok
+
+
+def test_a_hang_of_five_seconds_takes_one_from_who_waits(gateway: Gateway) -> None:
+    files = gateway.files = HangingFiles()
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits())
+        journal.start()
+        files.released.clear()
+        asyncio.get_running_loop().call_later(5, files.released.set)
+        began = time.monotonic()
+        with pytest.raises(JournalUnavailable):
+            await journal.commit(gateway.records.decision())
+        assert 0.9 < time.monotonic() - began < 1.6
+        while not files.released.is_set():
+            with pytest.raises(JournalUnavailable):
+                await journal.commit(gateway.records.decision())
+            await asyncio.sleep(0.1)
+        await healed(gateway, journal)
+        await journal.close()
+
+    asyncio.run(story())
+
+
+def test_a_loop_that_was_away_does_not_fail_what_became_durable(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        waiting = journal.commit(gateway.records.decision())
+        time.sleep(0.6)  # noqa: ASYNC251 - a loop that is blocked is what this is about.
+        await waiting
+        await journal.close()
+
+    uvloop.run(story())
+
+
+@LOOPS
+def test_a_journal_that_is_moved_away_is_refused_and_heals_when_it_is_back(gateway: Gateway, run: Run) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        home, away = gateway.state_dir / "journal", gateway.state_dir / "elsewhere"
+        home.rename(away)
+        with pytest.raises(JournalUnavailable, match="moved away"):
+            await journal.commit(gateway.records.decision())
+        # An empty folder in its place is no journal.
+        home.mkdir()
+        await asyncio.sleep(0.25)
+        with pytest.raises(JournalUnavailable):
+            await journal.commit(gateway.records.decision())
+        home.rmdir()
+        away.rename(home)
+        await healed(gateway, journal)
+        await journal.close()
+
+    run(story())
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+
+
+def test_a_journal_that_moves_while_it_rotates_heals_too(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=600))
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        home, away = gateway.state_dir / "journal", gateway.state_dir / "elsewhere"
+        home.rename(away)
+        with pytest.raises(JournalUnavailable):
+            await journal.commit(gateway.records.decision())
+        away.rename(home)
+        await healed(gateway, journal)
+        await journal.close()
+
+    asyncio.run(story())
+    gateway.sign()
+    assert gateway.verify().ok
+
+
+@LOOPS
+def test_a_full_disk_refuses_and_heals(small_disk: SmallDisk, run: Run) -> None:
+    gateway = Gateway(small_disk.path, small_disk.files)
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=0.0, deadline_seconds=0.5, segment_bytes=16384))
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        small_disk.fill()
+        began = time.monotonic()
+        with pytest.raises(JournalUnavailable):
+            # The reserve of prepared segments is used up first.
+            for _ in range(200):
+                await journal.commit(gateway.records.decision())
+        assert time.monotonic() - began < 2
+        with pytest.raises(JournalUnavailable):
+            await journal.commit(gateway.records.decision())
+        small_disk.free()
+        await healed(gateway, journal)
+        await journal.close()
+
+    run(story())
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+
+
+def test_a_process_starts_on_a_full_disk_to_say_no(small_disk: SmallDisk) -> None:
+    gateway = Gateway(small_disk.path, small_disk.files)
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(deadline_seconds=0.5, segment_bytes=8192))
+        journal.start()
+        await journal.commit(gateway.records.event())
+        await journal.close()
+
+    asyncio.run(story())
+
+
+# Bounds and misuse
+
+
+def test_the_buffer_is_bounded_and_says_what_it_dropped(gateway: Gateway) -> None:
+    files = gateway.files = HangingFiles()
+
+    async def story() -> None:
+        limits = Limits(commit_interval=0.0, deadline_seconds=0.3, buffered_bytes=4000)
+        journal = gateway.journal(limits=limits)
+        journal.start()
+        files.released.clear()
+        first = journal.commit(gateway.records.event())
+        await asyncio.to_thread(files.is_hanging.wait, 5)
+        waiting = []
+        with pytest.raises(JournalUnavailable, match="can't keep up"):
+            for _ in range(20):
+                waiting.append(journal.commit(gateway.records.decision()))
+        assert 0 < len(waiting) < 10
+        for _ in range(50):
+            journal.append(gateway.records.outcome())
+        await asyncio.gather(first, *waiting, return_exceptions=True)
+        assert journal.backlog < 40
+        files.released.set()
+        await healed(gateway, journal)
+        await journal.close()
+        [told] = [json.loads(line) for line in gateway.lines(journal) if b"journal:healed" in line]
+        assert told["dropped"] > 10
+
+    asyncio.run(story())
+
+
+def test_a_record_that_no_reader_would_take_is_refused(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        with pytest.raises(JournalUnavailable):
+            journal.commit(b'"kind":"event","x":"' + b"x" * (1 << 20) + b'"')
+        await journal.close()
+
+    asyncio.run(story())
+
+
+async def test_a_journal_is_used_between_start_and_close_only(gateway: Gateway) -> None:
+    journal = gateway.journal()
+    with pytest.raises(JournalUnavailable, match="not been started"):
+        journal.commit(gateway.records.event())
+    journal.start()
+    with pytest.raises(JournalUnavailable):
+        journal.commit_now(gateway.records.event())
+    await journal.close()
+    with pytest.raises(JournalUnavailable, match="closed"):
+        journal.commit(gateway.records.event())
+    journal.append(gateway.records.outcome())
+    assert kinds(gateway, journal) == ["chain:close"]
+
+
+async def test_closing_gives_back_the_zeros_and_the_lock(gateway: Gateway) -> None:
+    journal = gateway.journal(limits=Limits())
+    folder = gateway.state_dir / "journal" / journal.opening.chain
+    journal.start()
+    await journal.commit(gateway.records.event())
+    assert (folder / "00000001.jsonl").stat().st_size == 1 << 20
+    assert is_live(folder, gateway.files)
+    await journal.close()
+    assert [path.name for path in folder.iterdir()] == ["00000001.jsonl"]
+    assert (folder / "00000001.jsonl").read_bytes().endswith(b"}\n")
+    assert not is_live(folder, gateway.files)
+
+
+def test_offline_commands_commit_without_a_loop(gateway: Gateway) -> None:
+    journal = gateway.journal("command")
+    for _ in range(30):
+        journal.commit_now(gateway.records.event())
+        assert len(gateway.lines(journal)) == journal.head().seq
+    journal.close_now()
+    gateway.sign()
+    assert gateway.verify().ok
+    assert kinds(gateway, journal)[-1] == "chain:close"
+
+
+@pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
+def test_offline_a_failed_write_is_made_good_by_the_next(gateway: Gateway, persisted: bool) -> None:
+    files = gateway.files = FaultyFiles()
+    journal = gateway.journal("command")
+    journal.commit_now(gateway.records.event())
+    for _ in range(12):
+        # Batches grow, so that the next one would no longer fit the segment: it must stay in it all the same.
+        files.fail("pwrite", persisted=persisted, times=3)
+        for _ in range(3):
+            with pytest.raises(JournalUnavailable):
+                journal.commit_now(gateway.records.decision())
+        gateway.sign()
+        journal.commit_now(gateway.records.event())
+    journal.close_now()
+    gateway.sign()
+    report = gateway.verify()
+    assert report.ok, report.lines()
+    assert report.records == 1 + 12 * 4 + 1
+
+
+def test_what_the_keeper_signed_of_a_failed_write_is_never_cut(gateway: Gateway) -> None:
+    files = gateway.files = FaultyFiles()
+    journal = gateway.journal("command")
+    journal.commit_now(gateway.records.event())
+    files.fail("is_at")
+    with pytest.raises(JournalUnavailable):
+        journal.commit_now(gateway.records.event())
+    assert gateway.sign() is not None
+    journal._writer.close()
+    gateway.recover()
+    assert gateway.verify().ok
+
+
+async def test_commit_times_are_told(gateway: Gateway) -> None:
+    seconds: list[float] = []
+    journal = gateway.journal(limits=SMALL, observe_commit=seconds.append)
+    journal.start()
+    await journal.commit(gateway.records.event())
+    await journal.close()
+    assert seconds
+    assert all(0 < each < 1 for each in seconds)
+    assert "closed" in repr(journal)
+
+
+def test_a_folder_that_can_not_be_made_is_a_named_fault(gateway: Gateway) -> None:
+    (gateway.state_dir / "journal").write_text("not a folder")
+    with pytest.raises(JournalUnavailable, match="can't be opened"):
+        gateway.journal()

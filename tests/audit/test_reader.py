@@ -1,0 +1,84 @@
+"""Only whole lines are records, wherever reading stops and goes on."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.audit.chain import MAX_LINE
+from gateway.audit.reader import ChainReader, end_of_content
+
+
+def chain(folder: Path, *segments: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, content in enumerate(segments, start=1):
+        (folder / f"{number:08d}.jsonl").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("segments", "lines", "torn"),
+    [
+        ([], [], None),
+        ([b""], [], None),
+        ([bytes(5000)], [], None),
+        ([b"a\nb\n"], [b"a\n", b"b\n"], None),
+        ([b"a\nb\n" + bytes(5000)], [b"a\n", b"b\n"], None),
+        ([b"a\n" + bytes(5000), b"b\n"], [b"a\n", b"b\n"], None),
+        ([b"a\n", b"", b"b\n"], [b"a\n", b"b\n"], None),
+        ([b"a\nb"], [b"a\n"], (2, 2, 1)),
+        ([b"a\nb" + bytes(9)], [b"a\n"], (2, 2, 1)),
+        ([b"a\nb", b"c\n"], [b"a\n"], (2, 2, 1)),
+        ([b"a\n\0\0\0b\n"], [b"a\n"], (2, 2, 5)),
+        ([b"a\nb\0\0c\nd\n"], [b"a\n"], (2, 2, 7)),
+        ([b"a\n" + b"x" * MAX_LINE + b"\nb\n"], [b"a\n"], (2, 2, MAX_LINE + 3)),
+    ],
+)
+def test_reading_ends_at_what_is_no_line(
+    tmp_path: Path, segments: list[bytes], lines: list[bytes], torn: tuple[int, int, int] | None
+) -> None:
+    reader = ChainReader(chain(tmp_path / "c", *segments))
+    assert list(reader.lines()) == lines
+    found = reader.torn()
+    assert (found and (found.line, found.offset, found.bytes)) == torn
+
+
+def test_the_longest_line_is_read(tmp_path: Path) -> None:
+    line = b"x" * (MAX_LINE - 1) + b"\n"
+    assert list(ChainReader(chain(tmp_path / "c", line)).lines()) == [line]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_reading_goes_on_where_it_stopped(tmp_path_factory: pytest.TempPathFactory, steps: list[int]) -> None:
+    content = b"".join(b"line %d\n" % number for number in range(40))
+    folder = tmp_path_factory.mktemp("c")
+    reader, found, written = ChainReader(folder), [], 0
+    for step in steps:
+        written += step
+        chain(folder, content[:written] + bytes(64))
+        found += list(reader.lines())
+    assert b"".join(found) == content[: content[:written].rfind(b"\n") + 1]
+
+
+def test_a_segment_that_is_begun_while_reading_is_read_too(tmp_path: Path) -> None:
+    folder = chain(tmp_path / "c", b"a\n")
+    reader = ChainReader(folder)
+    assert list(reader.lines()) == [b"a\n"]
+    chain(folder, b"a\nb\n", b"c\n")
+    assert list(reader.lines()) == [b"b\n", b"c\n"]
+    assert reader.place == "00000002.jsonl:1"
+    assert "00000002.jsonl:1" in repr(reader)
+    assert reader.stray() is None
+    chain(folder, b"", b"", b"", b"d\n")
+    (folder / "00000003.jsonl").unlink()
+    assert reader.stray() == "00000004.jsonl"
+
+
+def test_the_end_of_content_is_found_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert end_of_content(path) == 0
+    for content, end in ((b"", 0), (bytes(10), 0), (b"x" + bytes(1 << 19), 1), (bytes(1 << 19) + b"x", (1 << 19) + 1)):
+        path.write_bytes(content)
+        assert end_of_content(path) == end
