@@ -1,0 +1,94 @@
+"""What a person proves who they are with, as one transaction sees it: reading, checking and replacing it.
+
+Law: a code is checked against every authenticator that is in use; the one it fits moves its last step forward in the
+transaction that accepts it, and if it fits none, the failure counts against all of them (NIST SP 800-63B-4, 3.2.2).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
+from gateway.foundation.keyring import KeySet
+from gateway.identity import otp
+from gateway.identity.limits import AUTHENTICATOR_FAILURES
+from gateway.identity.passwords import open_hash, seal_hash
+from gateway.identity.sign_in_steps import Why
+from gateway.identity.users import cut_off
+from gateway.store import factors
+from gateway.store.engine import Store
+from gateway.store.factors import Authenticator, Password
+
+
+@dataclass(frozen=True, slots=True)
+class NewFactors:
+    """`password_hash` as `passwords.hash_password` gives it; `used_step`: of a code that was shown already."""
+
+    password_hash: str
+    secret: bytes
+    used_step: int = 0
+
+
+def password_hash(connection: Connection, keys: KeySet, person: str) -> str | None:
+    """None if there is none, or if it was not sealed by us for this person."""
+    found = factors.password(connection, person)
+    return None if found is None else open_hash(keys, person, found.hash)
+
+
+def put_password(
+    connection: Connection, keys: KeySet, person: str, encoded: str, clock: Clock, entropy: Entropy
+) -> None:
+    sealed = seal_hash(keys, person, encoded, entropy)
+    factors.set_password(connection, person, Password(sealed, clock.now()))
+
+
+def usable_authenticators(connection: Connection, person: str) -> tuple[Authenticator, ...]:
+    return tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+
+
+def accept_code(connection: Connection, keys: KeySet, person: str, code: str, now: float) -> Why | None:
+    """Spend this code. None: it was right, and nobody can use it again. Else why not, and the failure is counted."""
+    usable = usable_authenticators(connection, person)
+    if not usable:
+        return Why.NO_FACTOR
+    for authenticator in usable:
+        secret = otp.open_secret(keys, person, authenticator.id, authenticator.sealed)
+        step = None if secret is None else otp.matching_step(secret, code, now)
+        if step is not None:
+            if factors.advance_step(connection, authenticator.id, step):
+                return None
+            return Why.CLOCK if authenticator.last_step > otp.current_step(now) + 1 else Why.USED_CODE
+    for authenticator in usable:
+        factors.fail(connection, authenticator.id, AUTHENTICATOR_FAILURES, now)
+    return Why.WRONG_CODE
+
+
+def replace_factors(
+    connection: Connection, keys: KeySet, person: str, new: NewFactors, clock: Clock, entropy: Entropy
+) -> tuple[str, ...]:
+    """These and no others from now on; the ids of the sessions that ended with the old ones. Raises NotFound."""
+    now = clock.now()
+    factors.forget(connection, person)
+    put_password(connection, keys, person, new.password_hash, clock, entropy)
+    authenticator = f"aut_{entropy.bytes(12).hex()}"
+    factors.add_authenticator(
+        connection,
+        Authenticator(
+            id=authenticator,
+            person=person,
+            kind="totp",
+            sealed=otp.seal_secret(keys, person, authenticator, new.secret, entropy),
+            last_step=new.used_step,
+            failures=0,
+            created_at=now,
+        ),
+    )
+    return cut_off(connection, person, "factors-changed", now)
+
+
+def set_credentials(
+    store: Store, keys: KeySet, person: str, new: NewFactors, clock: Clock, entropy: Entropy
+) -> tuple[str, ...]:
+    """For `user add --credentials-stdin`: `keys` are the factor keys, `person` the id. Raises NotFound."""
+    return store.run(lambda connection: replace_factors(connection, keys, person, new, clock, entropy))

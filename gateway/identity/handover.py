@@ -1,0 +1,107 @@
+"""The way to the login host and back, without a redirect target that a client could choose.
+
+A *challenge* is made by a worker: a nonce that the browser keeps for the application's host, and a sealed request that
+travels through the browser to the login host. What comes back is a code (`sessions.redeem`), good once, for 30 seconds,
+on that host, and only in the browser that holds the nonce.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
+from gateway.foundation.keyring import KeySet, seal, unseal
+from gateway.identity.cookies import NONCE_COOKIE_PREFIX, clear_cookie, set_cookie
+
+REQUEST_SECONDS = 900
+CODE_SECONDS = 30
+NONCES_AT_ONCE = 4
+"""Tabs of one browser that can be on their way to the login host at the same time."""
+
+_BOUND_TO = "sign-in-request"
+_TARGET_BYTES = 4096
+"""Beyond it the sealed request would not fit a request line of 8 KiB: the way back leads to the root instead."""
+_TARGET = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+"""A path of our own origin: `//` and `/\\` begin another host's address (the open redirects of ADVISORIES 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a worker sends with its redirect: `request` in the address, `set_cookie` as a Set-Cookie value."""
+
+    request: str
+    set_cookie: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignInRequest:
+    """Where a sign-in came from and returns to, as a worker of ours sealed it."""
+
+    host: str
+    target: str
+    nonce_id: str
+    nonce_hash: bytes
+    at: float
+    fresh_code: bool
+
+
+def safe_target(target: str) -> str:
+    """The target if it is a path on the same origin of bearable length, else the root."""
+    return target if len(target) <= _TARGET_BYTES and _TARGET.fullmatch(target) else "/"
+
+
+def seal_request(
+    keys: KeySet, host: str, target: str, *, fresh_code: bool, clock: Clock, entropy: Entropy
+) -> Challenge:
+    """`keys` are the hand-over keys; `host` is the normalised host of the request, without port."""
+    nonce_id, nonce = entropy.bytes(6).hex(), entropy.bytes(32).hex()
+    request = {
+        "host": host,
+        "target": safe_target(target),
+        "nonce_id": nonce_id,
+        "nonce_hash": nonce_hash(nonce).hex(),
+        "at": clock.now(),
+        "fresh_code": fresh_code,
+    }
+    sealed = seal(keys.current, json.dumps(request).encode(), _BOUND_TO, entropy)
+    cookie = set_cookie(NONCE_COOKIE_PREFIX + nonce_id, nonce, REQUEST_SECONDS)
+    return Challenge(base64.urlsafe_b64encode(sealed).decode("ascii").rstrip("="), cookie)
+
+
+def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | None:
+    """None: not sealed by us, or older than `REQUEST_SECONDS`."""
+    try:
+        raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    plaintext = unseal(keys, raw, _BOUND_TO)
+    if plaintext is None:
+        return None
+    value = json.loads(plaintext)
+    request = SignInRequest(
+        host=value["host"],
+        target=value["target"],
+        nonce_id=value["nonce_id"],
+        nonce_hash=bytes.fromhex(value["nonce_hash"]),
+        at=value["at"],
+        fresh_code=value["fresh_code"],
+    )
+    return request if clock.now() - request.at <= REQUEST_SECONDS else None
+
+
+def nonce_hash(nonce: str) -> bytes:
+    return hashlib.sha256(nonce.encode("utf-8", "replace")).digest()
+
+
+def surplus_nonces(names: Iterable[str]) -> list[str]:
+    """Set-Cookie values that clear all but the newest of the nonce cookies which a browser sent.
+
+    Browsers send older cookies first (RFC 6265, 5.4), so tabs that were left alone don't fill the header for ever.
+    """
+    nonces = [name for name in names if name.startswith(NONCE_COOKIE_PREFIX)]
+    return [clear_cookie(name) for name in nonces[: -(NONCES_AT_ONCE - 1)]]

@@ -1,0 +1,216 @@
+"""What a worker knows of people, sessions, tokens and tenants: a state of the store, and the steps to the next one.
+
+Law: a copy stands at one position of the change feed. What was loaded while the feed took a step is loaded again, so
+that a revocation can't fall between a read and the position that it is filed under.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from gateway.foundation.principal import Credential, Principal
+from gateway.store.changes import Change, ChangeKind
+from gateway.store.people import Person
+from gateway.store.reader import LiveState, Reader
+from gateway.store.sessions import LiveSession, Session
+from gateway.store.tokens import ServiceToken
+
+Value = TypeVar("Value")
+
+_TRIES = 3
+"""Rounds of loading before a store that changes all the time is taken as it is: each value is then at least as new
+as the position, and the next poll, a quarter of a second later, brings the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What changed between two positions. None stands for what ended."""
+
+    version: int
+    position: int
+    changes: tuple[Change, ...] = ()
+    sessions: tuple[tuple[str, LiveSession | None], ...] = ()
+    people: tuple[tuple[str, Person | None], ...] = ()
+    tokens: tuple[tuple[str, ServiceToken | None], ...] = ()
+    tenants: frozenset[str] | None = None
+
+
+class LiveCopy:
+    """Built on the reader's thread, then only touched on the event loop."""
+
+    def __init__(self, state: LiveState, version: int) -> None:
+        self.version, self.position = version, state.position
+        self.tenants = state.tenants
+        self.sessions: dict[str, Session] = {session.id: session for session in state.sessions}
+        self.people: dict[str, Person] = {person.id: person for person in state.people}
+        self.tokens: dict[str, ServiceToken] = {token.id: token for token in state.tokens}
+        self._session_of: dict[bytes, str] = {token.token_hash: token.session for token in state.host_tokens}
+        self._token_of: dict[bytes, str] = {token.token_hash: token.id for token in state.tokens}
+        self._hashes_of: dict[str, tuple[bytes, ...]] = {}
+        for host_token in state.host_tokens:
+            self._hashes_of[host_token.session] = (*self._hashes_of.get(host_token.session, ()), host_token.token_hash)
+
+    def __repr__(self) -> str:
+        return f"LiveCopy(position={self.position}, sessions={len(self.sessions)}, people={len(self.people)})"
+
+    def session_of(self, token_hash: bytes) -> str | None:
+        """Id of the session that this host token stands for. Its ends by time are for the caller to see."""
+        return self._session_of.get(token_hash)
+
+    def token_of(self, token_hash: bytes) -> str | None:
+        """Id of the service token."""
+        return self._token_of.get(token_hash)
+
+    def principal_of(self, session: Session) -> Principal | None:
+        """None if the person is not there any more, or disabled."""
+        person = self.people.get(session.person)
+        if person is None or not person.is_active:
+            return None
+        return Principal(
+            id=person.id,
+            name=person.name,
+            home=person.home,
+            grants=person.grants,
+            credential=Credential("session", session.id),
+            session=session.id,
+            amr=session.amr,
+            auth_time=session.created_at,
+            otp_time=session.otp_time,
+            until=session.until,
+            version=self.position,
+        )
+
+    def principal_of_token(self, token: ServiceToken) -> Principal:
+        return Principal(
+            id=token.account,
+            name=token.name,
+            home="-",
+            grants=token.grants,
+            credential=Credential("token", token.id),
+            until=token.expires_at,
+            applications=token.applications,
+            version=self.position,
+        )
+
+    def apply(self, news: News) -> frozenset[str]:
+        """Step to the position of the news. The ids of all that changed."""
+        for session, live in news.sessions:
+            self._put_session(session, live)
+        for person, found in news.people:
+            _put(self.people, person, found)
+        for token, service in news.tokens:
+            self._put_token(token, service)
+        self.tenants = self.tenants if news.tenants is None else news.tenants
+        self.version, self.position = news.version, news.position
+        return frozenset(change_id(change) for change in news.changes)
+
+    def differences(self, newer: "LiveCopy") -> frozenset[str]:
+        """The ids of all that is not the same in a copy that was loaded from nothing."""
+        tenants = {tenant_id(name) for name in self.tenants ^ newer.tenants}
+        return frozenset(
+            tenants
+            | _unequal(self.people, newer.people)
+            | _unequal(self.tokens, newer.tokens)
+            | _unequal(_without_use(self.sessions), _without_use(newer.sessions))
+            | _unequal(self._host_tokens(), newer._host_tokens())
+        )
+
+    def drop_ended(self, now: float) -> frozenset[str]:
+        """Forget sessions and tokens that ended by time, which no step of the feed tells of. Their ids."""
+        sessions = [session.id for session in self.sessions.values() if session.until <= now]
+        tokens = [t.id for t in self.tokens.values() if t.expires_at is not None and t.expires_at <= now]
+        for session in sessions:
+            self._put_session(session, None)
+        for token in tokens:
+            self._put_token(token, None)
+        return frozenset((*sessions, *tokens))
+
+    def _host_tokens(self) -> dict[str, frozenset[bytes]]:
+        return {session: frozenset(hashes) for session, hashes in self._hashes_of.items()}
+
+    def _put_session(self, session: str, live: LiveSession | None) -> None:
+        for token_hash in self._hashes_of.pop(session, ()):
+            del self._session_of[token_hash]
+        _put(self.sessions, session, None if live is None else live.session)
+        if live is not None:
+            self._hashes_of[session] = tuple(token.token_hash for token in live.host_tokens)
+            self._session_of.update((token.token_hash, session) for token in live.host_tokens)
+
+    def _put_token(self, token: str, service: ServiceToken | None) -> None:
+        old = self.tokens.get(token)
+        if old is not None:
+            del self._token_of[old.token_hash]
+        _put(self.tokens, token, service)
+        if service is not None:
+            self._token_of[service.token_hash] = token
+
+
+def load_copy(reader: Reader, now: float) -> LiveCopy:
+    """Everything, in one transaction. The version is read first: what changes meanwhile shows at the next poll."""
+    version = reader.data_version()
+    return LiveCopy(reader.load_all_live(now), version)
+
+
+def read_news(reader: Reader, version: int, position: int) -> News | None:
+    """What happened since; None if the feed does not reach back that far, and only `load_copy` helps."""
+    seen = reader.data_version()
+    if seen == version:
+        return News(version, position)
+    changes: tuple[Change, ...] = ()
+    for _ in range(_TRIES):
+        feed = reader.changes_since(position)
+        if feed.truncated:
+            return None
+        changes, position = changes + feed.changes, feed.position
+        news, is_still = _load(reader, News(seen, position, changes))
+        if is_still:
+            break
+    return news
+
+
+def change_id(change: Change) -> str:
+    return tenant_id(change.key) if change.kind == "tenant" else change.key
+
+
+def tenant_id(name: str) -> str:
+    """Tenants are called by names that could be anything; ids of people, sessions and tokens begin with their kind."""
+    return f"tenant:{name}"
+
+
+def _load(reader: Reader, news: News) -> tuple[News, bool]:
+    """With the present values of all that changed, and whether they are all of the news' own position."""
+    sessions = [(key, reader.load_session_by_id(key)) for key in _keys(news.changes, "session")]
+    people = [(key, reader.load_person(key)) for key in _keys(news.changes, "person")]
+    tokens = [(key, reader.load_token_by_id(key)) for key in _keys(news.changes, "token")]
+    loaded = replace(
+        news,
+        sessions=tuple((key, found.value) for key, found in sessions),
+        people=tuple((key, found.value) for key, found in people),
+        tokens=tuple((key, found.value) for key, found in tokens),
+        tenants=reader.tenants() if _keys(news.changes, "tenant") else None,
+    )
+    positions = [
+        *(found.position for _, found in sessions),
+        *(found.position for _, found in people),
+        *(found.position for _, found in tokens),
+    ]
+    return loaded, all(position == news.position for position in positions)
+
+
+def _keys(changes: tuple[Change, ...], kind: ChangeKind) -> list[str]:
+    return list(dict.fromkeys(change.key for change in changes if change.kind == kind))
+
+
+def _put(values: dict[str, Value], key: str, value: Value | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
+
+
+def _unequal(old: dict[str, Value], new: dict[str, Value]) -> set[str]:
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+
+def _without_use(sessions: dict[str, Session]) -> dict[str, Session]:
+    """When a session was last used changes all the time and means nothing here."""
+    return {key: session._replace(last_used=0.0) for key, session in sessions.items()}

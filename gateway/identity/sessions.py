@@ -1,0 +1,173 @@
+"""Sessions: how one begins, reaches an application's host, and ends.
+
+The first half belongs to somebody's transaction (a `Connection`); the second half is for administration (a `Store`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
+from gateway.foundation.errors import NotFound
+from gateway.foundation.keyring import KeySet
+from gateway.identity.cookies import NONCE_COOKIE_PREFIX
+from gateway.identity.credentials import hand_over_label, mint, session_label, token_hash
+from gateway.identity.handover import CODE_SECONDS, SignInRequest, nonce_hash
+from gateway.identity.sign_in_steps import RULES, HandOver, Redeemed, Step
+from gateway.identity.users import require_person
+from gateway.store import hand_overs, people, sessions, tenants
+from gateway.store.engine import Store
+from gateway.store.sessions import HostToken, Session
+
+GRACE_SECONDS = 120.0
+
+_NONCES_TRIED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Minter:
+    """What making a token takes: `keys` are the session keys."""
+
+    keys: KeySet
+    clock: Clock
+    entropy: Entropy
+
+
+def begin(connection: Connection, minter: Minter, person: str, *, until: float, client: str) -> Session:
+    """A new session after password and code, both given now."""
+    now = minter.clock.now()
+    session = Session(
+        id=f"ses_{minter.entropy.bytes(12).hex()}",
+        person=person,
+        created_at=now,
+        until=until,
+        otp_time=now,
+        amr=tuple(RULES[step].adds for step in (Step.PASSWORD, Step.CODE)),
+        client=client,
+    )
+    sessions.create(connection, session)
+    return session
+
+
+def give_host_token(connection: Connection, minter: Minter, session: str, host: str) -> str | None:
+    """The session's cookie on this host, in place of the one it had there. None if the session has ended."""
+    token = mint(minter.keys, session_label(host), minter.entropy)
+    given = sessions.put_host_token(connection, HostToken(token.hashed, session, host), minter.clock.now())
+    return token.text if given else None
+
+
+def find_live(connection: Connection, session: str, now: float, idle_seconds: float) -> Session | None:
+    """A session that has not ended, by itself or otherwise, of a person who may still sign in."""
+    found = sessions.get(connection, session)
+    if found is None or found.ended_at is not None or now >= min(found.until, found.last_used + idle_seconds):
+        return None
+    person = people.get(connection, found.person)
+    return found if person is not None and person.is_active else None
+
+
+def hand_over(connection: Connection, minter: Minter, session: str, request: SignInRequest) -> HandOver:
+    """A code for the host that the request came from, good once and for `CODE_SECONDS`."""
+    code = mint(minter.keys, hand_over_label(request.host), minter.entropy)
+    hand_overs.add(
+        connection,
+        hand_overs.HandOver(
+            code_hash=code.hashed,
+            session=session,
+            host=request.host,
+            target=request.target,
+            nonce_hash=request.nonce_hash,
+            expires_at=minter.clock.now() + CODE_SECONDS,
+        ),
+    )
+    return HandOver(request.host, code.text)
+
+
+def redeem(connection: Connection, minter: Minter, code: str, host: str, cookies: Mapping[str, str]) -> Redeemed | None:
+    """A code that came back to `host` becomes its session cookie, for the browser that holds the nonce.
+
+    `cookies`: ours by name, as `find_own_cookies` gives them. None: forged, spent, too old, of another host or
+    browser, or the session has ended meanwhile.
+    """
+    hashed, now = token_hash(minter.keys, hand_over_label(host), code), minter.clock.now()
+    nonces = [name for name in cookies if name.startswith(NONCE_COOKIE_PREFIX)][-_NONCES_TRIED:]
+    if hashed is None:
+        return None
+    for name in nonces:
+        found = hand_overs.redeem(connection, hashed, host, nonce_hash(cookies[name]), now)
+        if found is not None:
+            return _arrive(connection, minter, found, name)
+    return None
+
+
+def _arrive(connection: Connection, minter: Minter, found: hand_overs.HandOver, nonce_cookie: str) -> Redeemed | None:
+    now = minter.clock.now()
+    # That the session has not ended the store has seen; whether its person may still sign in, we see (CVE-2026-95754).
+    session = find_live(connection, found.session, now, idle_seconds=float("inf"))
+    token = None if session is None else give_host_token(connection, minter, found.session, found.host)
+    if session is None or token is None:
+        return None
+    return Redeemed(session.person, session.id, token, found.target, nonce_cookie)
+
+
+def listing(store: Store, clock: Clock, name: str | None = None) -> tuple[Session, ...]:
+    """The live ones, newest first: of one person, or of all. Raises NotFound."""
+
+    def work(connection: Connection) -> tuple[Session, ...]:
+        person = None if name is None else require_person(connection, name).id
+        return sessions.listing(connection, clock.now(), person)
+
+    return store.read(work)
+
+
+def end(store: Store, session: str, why: str, clock: Clock) -> tuple[str, ...]:
+    """The ids of those that were live until now. Raises NotFound if there was never such a session."""
+
+    def work(connection: Connection) -> tuple[str, ...]:
+        if sessions.get(connection, session) is None:
+            raise NotFound(f"there is no session {session!r}")
+        return (session,) if sessions.end(connection, session, why, clock.now()) else ()
+
+    return store.run(work)
+
+
+def end_of_person(store: Store, name: str, why: str, clock: Clock) -> tuple[str, ...]:
+    """Raises NotFound."""
+    return store.run(
+        lambda connection: sessions.end_of_person(connection, require_person(connection, name).id, why, clock.now())
+    )
+
+
+def end_of_tenant(store: Store, tenant: str, why: str, clock: Clock) -> tuple[str, ...]:
+    """Of everybody who is at home there or holds a grant that names it. Raises NotFound."""
+
+    def work(connection: Connection) -> tuple[str, ...]:
+        if tenants.find(connection, tenant) is None:
+            raise NotFound(f"there is no tenant {tenant!r}")
+        return sessions.end_of_tenant(connection, tenant, why, clock.now())
+
+    return store.run(work)
+
+
+def end_all(store: Store, why: str, clock: Clock) -> tuple[str, ...]:
+    return store.run(lambda connection: sessions.end_all(connection, why, clock.now()))
+
+
+def end_idle(store: Store, idle_seconds: float, clock: Clock) -> tuple[str, ...]:
+    """Those that nobody used for so long, by all that was recorded: for the keeper, now and then.
+
+    `GRACE_SECONDS` later than the workers refuse them, since a use is recorded a while after it happened.
+    """
+
+    def work(connection: Connection) -> tuple[str, ...]:
+        now = clock.now()
+        idle = [s for s in sessions.listing(connection, now) if now - s.last_used >= idle_seconds + GRACE_SECONDS]
+        return tuple(session.id for session in idle if sessions.end(connection, session.id, "idle", now))
+
+    return store.run(work)
+
+
+def record_uses(store: Store, uses: Mapping[str, float]) -> None:
+    """What the workers' `Directory.drain_uses` gave."""
+    store.run(lambda connection: sessions.touch(connection, uses))

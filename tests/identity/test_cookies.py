@@ -1,0 +1,87 @@
+import pytest
+
+from gateway.identity.cookies import SESSION_COOKIE, clear_cookie, find_own_cookies, forwarded_cookies, set_cookie
+
+T = b"0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([], {}),
+        ([b"a=1; b=2"], {}),
+        ([b"__Host-gateway=" + T], {SESSION_COOKIE: T.decode()}),
+        ([b"a=1; __Host-gateway=" + T + b"; b=2"], {SESSION_COOKIE: T.decode()}),
+        ([b"a=1", b"__Host-gateway=" + T], {SESSION_COOKIE: T.decode()}),
+        ([b"__Host-gateway="], {SESSION_COOKIE: ""}),
+        ([b"__Host-gateway=a=b"], {SESSION_COOKIE: "a=b"}),
+        ([b"__Host-gateway-sign-in=x; __Host-gateway=y"], {"__Host-gateway-sign-in": "x", SESSION_COOKIE: "y"}),
+        # Names that only begin like ours, or are written otherwise, are an application's.
+        ([b"__Host-gatewayx=1; x__Host-gateway=2; __host-gateway=3; __Host-gatewa=4"], {}),
+        ([b"a=__Host-gateway"], {}),
+    ],
+)
+def test_finds_ours(header, lines, found) -> None:
+    assert find_own_cookies([header("Cookie", line) for line in lines]) == found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"__Host-gateway=a; __Host-gateway=a"],
+        [b"__Host-gateway=a", b"__Host-gateway=b"],
+        [b"__Host-gateway-sign-in=a; x=1; __Host-gateway-sign-in=b"],
+        # CVE-2023-23934: a nameless cookie whose value looks like one of ours.
+        [b"=__Host-gateway=x"],
+        [b"a=1; =__Host-gateway=x; b=2"],
+        [b"==__Host-gateway=x"],
+        [b"= __Host-gateway=x"],
+        [b"=\t=__Host-gateway-sign-in=x"],
+        [b"__Host-gateway=real; =__Host-gateway=tossed"],
+        [b"__Host-gateway"],
+        [b"a=1; __Host-gateway ; b=2"],
+        [b"=__Host-gateway"],
+        [b"__Host-gateway =x"],
+        [b"__Host-gateway\t=x"],
+        [b"__Host-gateway-nonce-1 =x"],
+    ],
+)
+def test_refuses_what_could_be_read_in_two_ways(header, lines) -> None:
+    assert find_own_cookies([header("Cookie", line) for line in lines]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "application", "own"),
+    [
+        (b"a=1; b=2", b"a=1; b=2", b"a=1; b=2"),
+        (b"__Host-gateway=x", None, None),
+        (b"__Host-gateway-sign-in=x", None, b"__Host-gateway-sign-in=x"),
+        (b"a=1; __Host-gateway=x", b"a=1", b"a=1"),
+        (b"__Host-gateway=x; a=1", b"a=1", b"a=1"),
+        (b"a=1; __Host-gateway=x; b=2", b"a=1; b=2", b"a=1; b=2"),
+        (b"a=1;__Host-gateway=x;b=2", b"a=1;b=2", b"a=1;b=2"),
+        (
+            b"__Host-gateway-nonce-1=n; __Host-gateway=x; a=1",
+            b"a=1",
+            b"__Host-gateway-nonce-1=n; a=1",
+        ),
+        (b'a="x;  y" ; \xff=\xfe; __Host-gateway=x;;  c', b'a="x;  y" ; \xff=\xfe;;  c', b'a="x;  y" ; \xff=\xfe;;  c'),
+        (b"=__Host-gateway=x; a=1", b"a=1", b"a=1"),
+        (b"__Host-gatewayx=1", b"__Host-gatewayx=1", b"__Host-gatewayx=1"),
+    ],
+)
+def test_what_arrives_at_an_application_and_at_our_own(header, value, application, own) -> None:
+    for expected, own_application in ((application, False), (own, True)):
+        line = forwarded_cookies(header("cookie", value), own_application)
+        assert line == (None if expected is None else b"cookie: " + expected)
+
+
+def test_an_untouched_line_is_the_very_line(header) -> None:
+    line = header("COOKIE", b"a=1;  b=2 ")
+    assert forwarded_cookies(line) is line.line
+
+
+def test_attributes() -> None:
+    assert set_cookie(SESSION_COOKIE, "x") == "__Host-gateway=x; Path=/; Secure; HttpOnly; SameSite=Lax"
+    assert "; Max-Age=300; " in set_cookie("__Host-gateway-sign-in", "x", 300)
+    assert clear_cookie(SESSION_COOKIE) == "__Host-gateway=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"

@@ -1,0 +1,86 @@
+import pytest
+
+from gateway.foundation.errors import NotFound
+from gateway.identity import factors, otp
+from gateway.identity.factors import NewFactors
+from gateway.identity.sign_in_steps import Why
+from gateway.store import factors as rows
+
+
+def accept(world, person, code):
+    return world.store.run(
+        lambda c: factors.accept_code(c, world.keys.factor, person.id, code, world.clock.now())
+    )
+
+
+def authenticator(world, person):
+    return world.store.read(lambda c: rows.authenticators(c, person.id))[0]
+
+
+def test_a_code_is_accepted_by_one_of_many(world) -> None:
+    person = world.person()
+    code = world.code()
+    answers = world.side_by_side(*[lambda: accept(world, person, code)] * 6)
+    assert answers.count(None) == 1
+    assert answers.count(Why.USED_CODE) == 5
+
+
+def test_a_failure_counts_against_every_authenticator(world) -> None:
+    person = world.person()
+    other = rows.Authenticator(
+        "aut_2",
+        person.id,
+        "totp",
+        otp.seal_secret(world.keys.factor, person.id, "aut_2", b"x" * 20, world.entropy),
+        0,
+        0,
+        world.clock.now(),
+    )
+    world.store.run(lambda c: rows.add_authenticator(c, other))
+    assert accept(world, person, world.wrong_code()) is Why.WRONG_CODE
+    assert [one.failures for one in world.store.read(lambda c: rows.authenticators(c, person.id))] == [1, 1]
+    assert accept(world, person, world.code()) is None
+
+
+def test_a_secret_from_another_row_opens_nothing(world) -> None:
+    """Somebody who can write to the store puts their own authenticator's secret into Ada's row."""
+    ada, eve = world.person("ada"), world.person("eve")
+    stolen = authenticator(world, eve)
+    hers = rows.Authenticator("aut_x", ada.id, "totp", stolen.sealed, 0, 0, world.clock.now())
+    world.store.run(lambda c: rows.add_authenticator(c, hers))
+    assert accept(world, ada, world.code("eve")) is Why.WRONG_CODE
+
+
+def test_a_password_from_another_row_opens_nothing(world) -> None:
+    ada, eve = world.person("ada"), world.person("eve")
+    taken = world.store.read(lambda c: rows.password(c, eve.id))
+    world.store.run(lambda c: rows.set_password(c, ada.id, taken))
+    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, ada.id)) is None
+    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, eve.id)) is not None
+
+
+def test_codes_of_disabled_authenticators_are_not_looked_at(world) -> None:
+    person = world.person()
+    id_ = authenticator(world, person).id
+    world.store.run(lambda c: rows.fail(c, id_, 1, world.clock.now()))
+    assert accept(world, person, world.code()) is Why.NO_FACTOR
+
+
+def test_new_credentials_replace_the_old_ones_and_end_their_sessions(world) -> None:
+    person = world.person()
+    session, _ = world.session(person)
+    before = authenticator(world, person)
+    ended = factors.set_credentials(
+        world.store, world.keys.factor, person.id, NewFactors("$argon2id$x", b"s" * 20), world.clock, world.entropy
+    )
+    assert ended == (session,)
+    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, person.id)) == "$argon2id$x"
+    assert authenticator(world, person).id != before.id
+    assert len(world.store.read(lambda c: rows.authenticators(c, person.id))) == 1
+
+
+def test_credentials_of_nobody(world) -> None:
+    with pytest.raises(NotFound):
+        factors.set_credentials(
+            world.store, world.keys.factor, "usr_x", NewFactors("$argon2id$x", b"s" * 20), world.clock, world.entropy
+        )

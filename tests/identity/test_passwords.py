@@ -1,0 +1,192 @@
+import asyncio
+import threading
+
+import pytest
+from argon2 import PasswordHasher
+
+from gateway.foundation.entropy import SystemEntropy
+from gateway.foundation.errors import Unavailable
+from gateway.identity import passwords as module
+from gateway.identity.passwords import (
+    COST,
+    Bounds,
+    Cost,
+    Passwords,
+    find_weakness,
+    hash_password,
+    open_hash,
+    seal_hash,
+)
+
+ENTROPY = SystemEntropy()
+CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
+CONTEXT = ("ann.lee@btb.example", "btb.example")
+
+
+@pytest.fixture
+def passwords():
+    checker = Passwords(ENTROPY, CHEAP)
+    yield checker
+    checker.close()
+
+
+async def test_verifies(passwords) -> None:
+    encoded = await passwords.hash("correct horse")
+    assert encoded.startswith("$argon2id$")
+    assert await passwords.verify(encoded, "correct horse")
+    assert not await passwords.verify(encoded, "correct horse ")
+    assert not await passwords.verify(encoded, "Correct horse")
+    assert encoded != await passwords.hash("correct horse")
+
+
+async def test_one_character_has_two_spellings_in_unicode(passwords) -> None:
+    assert await passwords.verify(await passwords.hash("caf\u00e9 au lait"), "cafe\u0301 au lait")
+
+
+async def test_nothing_is_truncated(passwords) -> None:
+    encoded = await passwords.hash("x" * 255 + "a")
+    assert await passwords.verify(encoded, "x" * 255 + "a")
+    assert not await passwords.verify(encoded, "x" * 255 + "b")
+    assert not await passwords.verify(encoded, "x" * 255)
+
+
+@pytest.mark.parametrize(("encoded", "password"), [(None, "anything"), ("stored", "x" * 257), ("stored", "x" * 100_000)])
+async def test_what_can_t_be_right_costs_one_hash_as_well(passwords, monkeypatch, encoded, password) -> None:
+    verified = []
+    real = PasswordHasher.verify
+    monkeypatch.setattr(PasswordHasher, "verify", lambda *a: verified.append(a) or real(*a))
+    stored = await passwords.hash("correct horse") if encoded else None
+    assert not await passwords.verify(stored, password)
+    assert len(verified) == 1
+    assert verified[0][1].startswith("$argon2id$v=19$m=8,t=1,p=1$")
+
+
+@pytest.mark.parametrize("damaged", ["", "x", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$AAAA$"])
+async def test_a_damaged_hash_is_a_fault_and_no_verdict(passwords, damaged) -> None:
+    with pytest.raises(Unavailable):
+        await passwords.verify(damaged, "correct horse")
+
+
+async def test_other_parameters_are_outdated(passwords) -> None:
+    other = hash_password("correct horse", ENTROPY, Cost(memory_kib=16, passes=1, lanes=1))
+    assert passwords.is_outdated(other)
+    assert await passwords.verify(other, "correct horse")
+    assert not passwords.is_outdated(await passwords.hash("correct horse"))
+    assert not passwords.is_outdated(None)
+
+
+def test_the_cost_is_no_less_than_owasp_asks_for() -> None:
+    assert COST.memory_kib * COST.passes >= 47_104 * 1
+
+
+class Stuck:
+    """Hashing that waits for the test."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.gate = threading.Event()
+        self.running = self.most = 0
+        self._lock = threading.Lock()
+        monkeypatch.setattr(module, "hash_password", self._hash)
+
+    def _hash(self, *_) -> str:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.gate.wait(10)
+        with self._lock:
+            self.running -= 1
+        return "$argon2id$"
+
+
+async def test_only_so_many_at_once_and_in_the_queue(monkeypatch) -> None:
+    checker = Passwords(ENTROPY, CHEAP, Bounds(running=2, waiting=3))
+    stuck = Stuck(monkeypatch)
+    five = [asyncio.create_task(checker.hash("x")) for _ in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await checker.hash("x")
+    stuck.gate.set()
+    await asyncio.gather(*five)
+    assert stuck.most == 2
+    await checker.hash("x")
+    checker.close()
+
+
+async def test_one_that_gave_up_still_holds_its_place(monkeypatch) -> None:
+    checker = Passwords(ENTROPY, CHEAP, Bounds(running=1, waiting=0, deadline_seconds=0.01))
+    stuck = Stuck(monkeypatch)
+    with pytest.raises(Unavailable, match="in time"):
+        await checker.hash("x")
+    with pytest.raises(Unavailable, match="too many"):
+        await checker.hash("x")
+    stuck.gate.set()
+    checker.close()
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "correct horse battery staple",
+        "x7#kk2 pQ",
+        "trombonist",
+        "12345678 is my number",
+        "пароль не скажу",
+        "😀🐎🔋📎🍕🚀🎻🌧",
+        "x" * 3 + "long one" * 30,
+        "gatewaykeeper",
+        "my name is not annlee",
+    ],
+)
+def test_may_be_chosen(password) -> None:
+    assert find_weakness(password, CONTEXT) is None
+
+
+@pytest.mark.parametrize(
+    ("password", "because"),
+    [
+        ("", "fewer"),
+        ("short12", "fewer"),
+        ("😀" * 7, "fewer"),
+        ("e\u0301" * 7, "fewer"),
+        ("x1" * 129, "more"),
+        ("password", "common"),
+        ("PASSWORD", "common"),
+        ("Password123!", "common"),
+        ("!!trustno1", "common"),
+        ("qwertyuiop", "common"),
+        ("iloveyou", "common"),
+        ("zzzzzzzzzz", "repeats"),
+        ("xyxyxyxyxyx", "repeats"),
+        ("fghijklmno", "repeats"),
+        ("98765432", "repeats"),
+        ("annlee2026", "name"),
+        ("AnnLee!!!!", "name"),
+        ("leelee99", "name"),
+        ("Gateway2026", "name"),
+        ("gateway gateway", "common name"),
+        ("btb.example", "name"),
+        ("ann.lee@btb.example", "name"),
+    ],
+)
+def test_is_too_easy(password, because) -> None:
+    weakness = find_weakness(password, CONTEXT)
+    assert weakness is not None
+    assert any(word in weakness for word in because.split())
+
+
+def test_the_blocklist_is_there() -> None:
+    common = module._common()
+    assert len(common) == 3000
+    assert all(len(password) >= 8 and password == password.casefold() for password in common)
+
+
+def test_a_stored_hash_opens_for_its_own_person_only(world) -> None:
+    keys = world.keys.factor
+    stored = seal_hash(keys, "usr_ada", "$argon2id$…".replace("…", "x"), ENTROPY)
+    assert "argon2" not in stored
+    assert open_hash(keys, "usr_ada", stored) == "$argon2id$x"
+    assert open_hash(world.rotated(keys), "usr_ada", stored) == "$argon2id$x"
+    assert open_hash(keys, "usr_eve", stored) is None
+    assert open_hash(world.symmetric("factor"), "usr_ada", stored) is None
+    for altered in ("", "$argon2id$x", stored[:-4] + "AAA=", "é" + stored):
+        assert open_hash(keys, "usr_ada", altered) is None

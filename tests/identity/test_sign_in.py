@@ -1,0 +1,497 @@
+"""Dialogues with the login host: what somebody types, and what the portal is told to answer."""
+
+import asyncio
+from contextlib import closing
+
+import pytest
+
+from gateway.foundation.errors import StoreUnavailable, Unavailable
+from gateway.identity import users
+from gateway.identity.handover import REQUEST_SECONDS
+from gateway.identity.limits import LIMITS, Counted
+from gateway.identity.passwords import Cost, Passwords
+from gateway.identity.sign_in_steps import (
+    PENDING_CODES,
+    PENDING_SECONDS,
+    AlreadySignedIn,
+    CodeRenewed,
+    HandOver,
+    PasswordAccepted,
+    Prompt,
+    Refused,
+    SignedIn,
+    Step,
+    Throttled,
+    Why,
+)
+from gateway.store import factors as factor_rows
+from gateway.store import sessions as session_rows
+from gateway.store.engine import Store
+
+
+class Browser:
+    """Types into the pages of the login host, and keeps what it is given."""
+
+    def __init__(self, world, client=None) -> None:
+        self.world, self.client = world, client or world.client
+        self.request: str | None = None
+        self.pending = ""
+
+    async def password(self, name: str = "ada", password: str | None = None):
+        typed = self.world.password if password is None else password
+        answer = await self.world.sign_in.password(self.request, name, typed, self.client)
+        if isinstance(answer, PasswordAccepted):
+            self.pending = answer.pending
+        return answer
+
+    async def code(self, code: str | None = None, name: str = "ada"):
+        return await self.world.sign_in.code(self.pending, code or self.world.code(name), self.client)
+
+    async def sign_in(self, name: str = "ada") -> SignedIn:
+        assert isinstance(await self.password(name), PasswordAccepted)
+        signed_in = await self.code(name=name)
+        assert isinstance(signed_in, SignedIn)
+        return signed_in
+
+
+@pytest.fixture
+def browser(world):
+    return Browser(world)
+
+
+def rows(world, session: str):
+    return world.store.read(lambda c: session_rows.get(c, session))
+
+
+async def test_password_then_code_then_back_to_the_application(world, browser) -> None:
+    person = world.person()
+    challenge = world.challenge("/t/acme/orders/7?x=1")
+    browser.request = challenge.request
+    prompt = await world.sign_in.begin(challenge.request)
+    assert isinstance(prompt, Prompt)
+    assert (prompt.step, prompt.request.host) == (Step.PASSWORD, world.app_host)
+    signed_in = await browser.sign_in()
+    assert (signed_in.person, signed_in.name, signed_in.amr) == (person.id, "ada", ("pwd", "otp"))
+    session = rows(world, signed_in.session)
+    now = world.clock.now()
+    assert (session.person, session.otp_time, session.until, session.client) == (
+        person.id,
+        now,
+        now + 43_200,
+        "Firefox (192.0.2.7)",
+    )
+    redeemed = await world.sign_in.redeem(signed_in.hand_over.code, world.app_host, world.nonce(challenge))
+    assert (redeemed.target, redeemed.session, redeemed.person) == (
+        "/t/acme/orders/7?x=1",
+        signed_in.session,
+        person.id,
+    )
+    assert redeemed.nonce_cookie in world.nonce(challenge)
+
+
+async def test_without_a_request_it_ends_on_the_login_host(world, browser) -> None:
+    world.person()
+    assert (await browser.sign_in()).hand_over is None
+
+
+async def test_a_live_session_needs_nothing_typed(world, browser) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    assert isinstance(await world.sign_in.begin(None, session), AlreadySignedIn)
+    over = await world.sign_in.begin(world.challenge().request, session)
+    assert isinstance(over, HandOver)
+    assert over.host == world.app_host
+    fresh = await world.sign_in.begin(world.challenge(fresh_code=True).request, session)
+    assert (fresh.step, fresh.request.fresh_code) == (Step.FRESH_CODE, True)
+
+
+async def test_a_session_that_ended_starts_anew(world, browser) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    assert await world.sign_in.sign_out(session)
+    assert not await world.sign_in.sign_out(session)
+    for gone in (session, "ses_unknown", ""):
+        assert (await world.sign_in.begin(None, gone)).step is Step.PASSWORD
+
+
+@pytest.mark.parametrize("seconds", [3600, 43_200])
+async def test_a_session_that_ended_by_time_starts_anew(world, browser, seconds) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    world.clock.advance(seconds)
+    assert isinstance(await world.sign_in.begin(None, session), Prompt)
+
+
+@pytest.mark.parametrize("request_", ["", "forged", "k.AAAA"])
+async def test_a_forged_request_is_refused_at_every_step(world, request_) -> None:
+    world.person()
+    refused = Refused(Why.EXPIRED_REQUEST)
+    assert await world.sign_in.begin(request_) == refused
+    assert await world.sign_in.password(request_, "ada", world.password, world.client) == refused
+    assert (await world.sign_in.fresh_code("ses_1", request_, world.code(), world.client)).why is Why.EXPIRED_REQUEST
+
+
+async def test_an_old_request_is_refused(world) -> None:
+    challenge = world.challenge()
+    world.clock.advance(REQUEST_SECONDS + 1)
+    assert (await world.sign_in.begin(challenge.request)).why is Why.EXPIRED_REQUEST
+
+
+async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
+    """Unknown, wrong, disabled, without factors: one hash each, and the same answer but for the audit's reason."""
+    world.person("ada")
+    world.bare_person("bare")
+    world.person("gone")
+    users.remove(world.store, "gone", world.clock)
+    world.person("off")
+    users.disable(world.store, "off", world.clock)
+    world.person("worn")
+    worn = users.find(world.store, "worn")
+    world.store.run(
+        lambda c: factor_rows.fail(c, factor_rows.authenticators(c, worn.id)[0].id, 1, world.clock.now())
+    )
+    hashed = []
+    real = Passwords._matches
+    monkeypatch.setattr(Passwords, "_matches", lambda *a: hashed.append(a[1]) or real(*a))
+    expected = [
+        ("nobody", world.password, Why.UNKNOWN_NAME),
+        ("", "", Why.UNKNOWN_NAME),
+        ("gone", world.password, Why.UNKNOWN_NAME),
+        ("ada", "wrong password", Why.WRONG_PASSWORD),
+        ("ada", "", Why.WRONG_PASSWORD),
+        ("ada", world.password + " ", Why.WRONG_PASSWORD),
+        ("ada", world.password.upper(), Why.WRONG_PASSWORD),
+        ("bare", world.password, Why.NO_FACTOR),
+        ("off", world.password, Why.DISABLED),
+        ("off", "wrong password", Why.WRONG_PASSWORD),
+        ("worn", world.password, Why.NO_FACTOR),
+    ]
+    for count, (name, password, why) in enumerate(expected, start=1):
+        answer = await browser.password(name, password)
+        assert (type(answer), answer.why) == (Refused, why), name
+        assert len(hashed) == count
+    assert all(encoded.startswith("$argon2id$v=19$m=8,") for encoded in hashed)
+
+
+async def test_the_code_needs_proof_of_the_password(world, browser) -> None:
+    world.person()
+    forged = [
+        "",
+        "x",
+        "A" * 64,
+        world.host_token((await browser.sign_in()).session, world.login_host),
+    ]
+    for pending in forged:
+        world.clock.advance(30)
+        assert (await world.sign_in.code(pending, world.code(), world.client)).why is Why.EXPIRED_SIGN_IN
+
+
+async def test_a_pending_sign_in_is_good_once_and_for_five_minutes(world, browser) -> None:
+    world.person()
+    await browser.sign_in()
+    world.clock.advance(60)
+    assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
+    await browser.password()
+    world.clock.advance(PENDING_SECONDS)
+    assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
+
+
+async def test_five_codes_on_one_password(world, browser) -> None:
+    world.person()
+    await browser.password()
+    for _ in range(PENDING_CODES):
+        assert (await browser.code(world.wrong_code())).why is Why.WRONG_CODE
+    assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
+
+
+async def test_a_wrong_code_can_be_corrected(world, browser) -> None:
+    world.person()
+    await browser.password()
+    assert (await browser.code(world.wrong_code())).why is Why.WRONG_CODE
+    assert isinstance(await browser.code(), SignedIn)
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 1])
+async def test_a_code_is_good_once_over_the_whole_drift(world, browser, steps) -> None:
+    world.person()
+    code = world.code(steps=steps)
+    await browser.password()
+    assert isinstance(await browser.code(code), SignedIn)
+    for _ in range(3):
+        await browser.password()
+        assert (await browser.code(code)).why in {Why.USED_CODE, Why.WRONG_CODE}
+        world.clock.advance(30)
+
+
+async def test_an_older_code_after_a_newer_one(world, browser) -> None:
+    world.person()
+    older, newer = world.code(), world.code(steps=1)
+    await browser.password()
+    assert isinstance(await browser.code(newer), SignedIn)
+    await browser.password()
+    assert (await browser.code(older)).why is Why.USED_CODE
+
+
+async def test_somebody_else_s_code(world, browser) -> None:
+    world.person("ada")
+    world.person("eve")
+    await browser.password("ada")
+    assert (await browser.code(world.code("eve"))).why is Why.WRONG_CODE
+
+
+def test_two_use_the_same_code_at_once(world) -> None:
+    """Two browsers, two portals, one code: one sign-in."""
+    world.person()
+    code = world.code()
+    pendings = [asyncio.run(world.sign_in.password(None, "ada", world.password, world.client)) for _ in range(2)]
+    with closing(Store.open("sqlite", world.state_dir)) as other:
+        mine, theirs = world.another_portal(), world.another_portal()
+        theirs._store = other
+        answers = world.side_by_side(
+            *(
+                lambda portal=portal, pending=pending.pending: asyncio.run(portal.code(pending, code, world.client))
+                for portal, pending in zip((mine, theirs), pendings, strict=True)
+            )
+        )
+    assert sorted(type(answer).__name__ for answer in answers) == ["Refused", "SignedIn"]
+    assert next(answer.why for answer in answers if isinstance(answer, Refused)) is Why.USED_CODE
+
+
+async def test_a_clock_that_was_put_back_is_an_alarm(world, browser) -> None:
+    world.person()
+    await browser.sign_in()
+    world.clock.advance(-600)
+    await browser.password()
+    assert (await browser.code()).why is Why.CLOCK
+
+
+async def test_disabled_between_the_steps(world, browser) -> None:
+    world.person()
+    await browser.password()
+    users.disable(world.store, "ada", world.clock)
+    assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
+
+
+async def test_disabled_without_its_pending_rows_gone_is_refused_as_well(world, browser) -> None:
+    """The step looks for itself, and does not rest on what `disable` clears away (CVE-2026-95754)."""
+    from gateway.store import people
+
+    person = world.person()
+    await browser.password()
+    world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
+    assert (await browser.code()).why is Why.DISABLED
+
+
+async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
+    from gateway.store import people
+
+    person = world.person()
+    challenge = world.challenge()
+    browser.request = challenge.request
+    hand_over = (await browser.sign_in()).hand_over
+    world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
+    assert await world.sign_in.redeem(hand_over.code, world.app_host, world.nonce(challenge)) is None
+
+
+async def test_disabled_in_a_session(world, browser) -> None:
+    from gateway.store import people
+
+    person = world.person()
+    session = (await browser.sign_in()).session
+    world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
+    world.clock.advance(30)
+    assert isinstance(await world.sign_in.begin(None, session), Prompt)
+    assert (await world.sign_in.fresh_code(session, None, world.code(), world.client)).why is Why.NO_SESSION
+
+
+async def test_a_hundred_wrong_codes_disable_the_authenticator(world, browser) -> None:
+    person = world.person()
+    for _ in range(25):
+        await browser.password()
+        for _ in range(4):
+            assert (await browser.code(world.wrong_code())).why is Why.WRONG_CODE
+        world.clock.advance(1800)
+    assert world.store.read(lambda c: factor_rows.authenticators(c, person.id))[0].failures == 100
+    assert (await browser.password()).why is Why.NO_FACTOR
+
+
+async def test_success_starts_the_count_of_failures_again(world, browser) -> None:
+    person = world.person()
+    await browser.password()
+    await browser.code(world.wrong_code())
+    await browser.code()
+    assert world.store.read(lambda c: factor_rows.authenticators(c, person.id))[0].failures == 0
+
+
+ACCOUNT = LIMITS[Counted.ACCOUNT].attempts
+SPELLINGS = ("ada", "Ada", " ADA ", "\tada\n", "ａｄａ", "ada\u3000", "𝒶da", "AdA", "ᴬda", "aDa")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_every_spelling_counts_together(world, browser, exists) -> None:
+    if exists:
+        world.person()
+    for n in range(ACCOUNT):
+        browser.client = world.from_(f"198.51.100.{n}")
+        assert isinstance(await browser.password(SPELLINGS[n % len(SPELLINGS)], "wrong password"), Refused)
+    for name in SPELLINGS:
+        answer = await browser.password(name)
+        assert isinstance(answer, Throttled)
+        assert answer.retry_after == 900
+        assert bool(answer.person) is exists
+
+
+async def test_waiting_helps_even_if_a_stranger_goes_on(world, browser) -> None:
+    world.person()
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    for _ in range(2 * ACCOUNT):
+        await stranger.password(password="wrong password")
+    for _ in range(4):
+        world.clock.advance(400)
+        await stranger.password(password="wrong password")
+    world.clock.advance(900)
+    assert isinstance(await browser.password(), PasswordAccepted)
+
+
+async def test_codes_count_like_passwords(world, browser) -> None:
+    world.person()
+    await browser.password()
+    first = browser.pending
+    for _ in range(4):
+        await browser.code(world.wrong_code())
+    for _ in range(5):
+        await browser.password(password="wrong password")
+    browser.pending = first
+    assert isinstance(await browser.code(), Throttled)
+
+
+async def test_one_client_that_tries_many_names(world, browser) -> None:
+    for n in range(LIMITS[Counted.CLIENT].attempts):
+        browser.client = world.from_(f"2001:db8::{n:x}")
+        assert isinstance(await browser.password(f"name{n}"), Refused)
+    assert isinstance(await browser.password("another"), Throttled)
+    browser.client = world.from_("2001:db8:0:1::1")
+    assert isinstance(await browser.password("another"), Refused)
+
+
+async def test_strangers_can_t_lock_out_a_browser_that_was_here_before(world, browser) -> None:
+    world.person()
+    device = (await browser.sign_in()).device
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    for _ in range(2 * ACCOUNT):
+        await stranger.password(password="wrong password")
+    assert isinstance(await stranger.password(), Throttled)
+    world.clock.advance(30)
+    browser.client = world.from_("192.0.2.7", device)
+    assert isinstance(await browser.sign_in(), SignedIn)
+
+
+async def test_a_device_cookie_is_for_one_name_and_limited_itself(world, browser) -> None:
+    world.person("ada")
+    world.person("eve")
+    device = (await browser.sign_in("ada")).device
+    browser.client = world.from_("192.0.2.7", device)
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    for _ in range(ACCOUNT):
+        await stranger.password("eve", "wrong password")
+    assert isinstance(await browser.password("eve"), Throttled)
+    for _ in range(LIMITS[Counted.DEVICE].attempts):
+        assert isinstance(await browser.password("ada", "wrong password"), Refused)
+    assert isinstance(await browser.password("ada"), Throttled)
+
+
+async def test_success_forgives_the_account(world, browser) -> None:
+    world.person()
+    for _ in range(3):
+        for _ in range(ACCOUNT - 2):
+            await browser.password(password="wrong password")
+        await browser.sign_in()
+        world.clock.advance(30)
+
+
+def test_no_name_is_stored_in_clear(world) -> None:
+    asyncio.run(world.sign_in.password(None, "My-Secret-Passw0rd", "x", world.client))
+    stored = b"".join(path.read_bytes() for path in (world.state_dir / "store").iterdir())
+    assert b"throttle" in stored
+    assert b"secret-passw0rd" not in stored.lower()
+
+
+async def test_a_new_sign_in_ends_the_browser_s_old_session(world, browser) -> None:
+    world.person()
+    old = (await browser.sign_in()).session
+    world.clock.advance(30)
+    browser.client = world.from_("192.0.2.7", session=old)
+    await browser.sign_in()
+    assert rows(world, old).ended_why == "replaced"
+
+
+async def test_an_outdated_hash_is_renewed_at_sign_in(world, browser) -> None:
+    person = world.person()
+    before = world.store.read(lambda c: factor_rows.password(c, person.id))
+    world.sign_in._passwords = Passwords(world.entropy, Cost(memory_kib=16, passes=1, lanes=1))
+    await browser.sign_in()
+    after = world.store.read(lambda c: factor_rows.password(c, person.id))
+    assert after != before
+    world.clock.advance(30)
+    await browser.sign_in()
+    assert world.store.read(lambda c: factor_rows.password(c, person.id)) == after
+
+
+async def test_a_fresh_code_in_a_session(world, browser) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    world.clock.advance(600)
+    challenge = world.challenge("/refund", fresh_code=True)
+    renewed = await world.sign_in.fresh_code(session, challenge.request, world.code(), world.client)
+    assert isinstance(renewed, CodeRenewed)
+    assert rows(world, session).otp_time == world.clock.now()
+    assert rows(world, session).created_at < world.clock.now()
+    redeemed = await world.sign_in.redeem(renewed.hand_over.code, world.app_host, world.nonce(challenge))
+    assert (redeemed.target, redeemed.session) == ("/refund", session)
+
+
+async def test_a_fresh_code_is_fresh(world, browser) -> None:
+    world.person()
+    code = world.code()
+    await browser.password()
+    session = (await browser.code(code)).session
+    assert (await world.sign_in.fresh_code(session, None, code, world.client)).why is Why.USED_CODE
+    assert (await world.sign_in.fresh_code("ses_x", None, world.code(steps=1), world.client)).why is Why.NO_SESSION
+
+
+async def test_fresh_codes_are_limited_by_session(world, browser) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    for _ in range(LIMITS[Counted.SESSION].attempts):
+        wrong = await world.sign_in.fresh_code(session, None, world.wrong_code(), world.client)
+        assert wrong.why is Why.WRONG_CODE
+    world.clock.advance(30)
+    assert isinstance(await world.sign_in.fresh_code(session, None, world.code(), world.client), Throttled)
+
+
+async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None:
+    person = world.person()
+    await browser.password()
+    challenge = world.challenge()
+    (world.state_dir / "store" / "store.db").rename(world.state_dir / "moved")
+    steps = [
+        lambda: world.sign_in.begin(challenge.request, "ses_1"),
+        lambda: browser.password(),
+        lambda: browser.password("nobody"),
+        lambda: browser.code(),
+        lambda: world.sign_in.fresh_code("ses_1", None, world.code(), world.client),
+        lambda: world.sign_in.sign_out("ses_1"),
+    ]
+    for step in steps:
+        with pytest.raises(StoreUnavailable):
+            await step()
+    assert person.id
+
+
+async def test_too_many_at_once_raise(world, browser, monkeypatch) -> None:
+    world.person()
+    while world.passwords._places.acquire(blocking=False):
+        pass
+    for name in ("ada", "nobody"):
+        with pytest.raises(Unavailable):
+            await browser.password(name)
