@@ -1,0 +1,114 @@
+"""The gateway's own answers: refusals, challenges, preflights, faults of an application.
+
+Law: a refusal is recorded like any decision, and its record is durable before the answer, so that a journal that can't
+be written is noticed on the first request, whatever it asks for.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.foundation.errors import JournalUnavailable
+from gateway.http1.framing import ContentLength, NoBody
+from gateway.identity.handover import seal_request, surplus_nonces
+from gateway.policy.decide import Decision
+from gateway.policy.reasons import Reason, Verdict
+from gateway.proxy import hygiene
+from gateway.proxy.refusals import HTTP_PHRASES, QUIET, STATUS, Notice, Refusal, notice_of, render, upstream_notice
+from gateway.proxy.upstreams import Fault
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+
+
+async def refuse(exchange: "Exchange", refusal: Refusal) -> None:
+    """Record a refusal of the data plane, then say it."""
+    try:
+        await exchange.service.journal.commit(exchange.decision_record("deny", refusal.reason, refusal.detail))
+    except JournalUnavailable:
+        refusal = Refusal(Reason.JOURNAL, 503)
+    answer(exchange, refusal)
+
+
+async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
+    """Record and say that the policy does not allow it; a browser is sent to where it can sign in."""
+    verdict = "challenge" if decision.verdict is Verdict.CHALLENGE else "deny"
+    await exchange.service.journal.commit(exchange.decision_record(verdict, decision.reason, missing=decision.missing))
+    refusal = Refusal(decision.reason, STATUS[decision.reason][0])
+    if decision.verdict is Verdict.DENY:
+        return answer(exchange, refusal, missing=decision.missing or "")
+    request, fresh_code = exchange.admitted, decision.reason is Reason.FRESH_CODE
+    may_return = request.method in ("GET", "HEAD") and not request.is_websocket
+    target = request.target.decode("latin-1") if may_return else _where_it_came_from(exchange)
+    location, lines = _challenge(exchange, fresh_code=fresh_code, target=target)
+    if not (may_return and request.wants_page):
+        return answer(exchange, refusal, sign_in=location, lines=lines)
+    exchange.refused = decision.reason
+    lines += [b"Location: " + location.encode("ascii"), b"Content-Length: 0", *QUIET]
+    return _send(exchange, 303, lines, b"")
+
+
+def answer(
+    exchange: "Exchange", refusal: Refusal, *, sign_in: str = "", missing: str = "", lines: Sequence[bytes] = ()
+) -> None:
+    """Say it, without a record: the record is there already, or can't be written."""
+    exchange.refused = refusal.reason
+    if exchange.reply.has_begun:
+        exchange.reply.reset()
+        return
+    _send_notice(exchange, notice_of(refusal, exchange.request_id, sign_in, missing), lines)
+
+
+def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
+    if fault is Fault.BUSY:
+        answer(exchange, Refusal(Reason.OVERLOADED, 503))
+    else:
+        _send_notice(exchange, upstream_notice(fault.status, exchange.request_id))
+
+
+async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) -> None:
+    """A CORS preflight carries no credentials, so the gateway answers it by itself (Fetch standard, 4.8)."""
+    await exchange.service.journal.commit(exchange.decision_record("allow", Reason.PUBLIC, "preflight"))
+    lines = [f"{name}: {value}".encode("ascii") for name, value in headers]
+    _send(exchange, 204, [*lines, b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"], b"")
+
+
+def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str) -> tuple[str, list[bytes]]:
+    """The address of the sign-in, and the nonce that binds its way back to this browser."""
+    service = exchange.service
+    challenge = seal_request(
+        service.keys.hand_over,
+        exchange.admitted.host,
+        target,
+        fresh_code=fresh_code,
+        clock=service.clock,
+        entropy=service.entropy,
+    )
+    cookies = [challenge.set_cookie, *surplus_nonces(exchange.own_cookies())]
+    lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in cookies]
+    return f"{exchange.snapshot.login}/sign-in?request={challenge.request}", lines
+
+
+def _where_it_came_from(exchange: "Exchange") -> str:
+    """Where a browser goes back to after a sign-in that a POST needed: the page that the form was on, or the root."""
+    origin = exchange.snapshot.origin(exchange.admitted.host)
+    referrers = exchange.admitted.head.values(b"referer")
+    page = referrers[0].decode("latin-1") if len(referrers) == 1 else ""
+    return page.removeprefix(origin) if page.startswith(f"{origin}/") else "/"
+
+
+def _send_notice(exchange: "Exchange", notice: Notice, more: Sequence[bytes] = ()) -> None:
+    as_page = exchange.request is not None and exchange.request.wants_page
+    lines, body = render(notice, as_page=as_page)
+    _send(exchange, notice.status, [*lines, *more], body)
+
+
+def _send(exchange: "Exchange", status: int, lines: list[bytes], body: bytes) -> None:
+    """A complete answer. A body that is still on its way is not waited for, so the connection ends with it."""
+    reply, request = exchange.reply, exchange.request
+    if not exchange.body_is_complete or exchange.service.is_draining:
+        reply.may_keep_alive = False
+    lines = [*lines, b"X-Request-Id: " + exchange.request_id.encode("ascii"), hygiene.HSTS]
+    is_head = request is not None and request.method == "HEAD"
+    framing = NoBody() if is_head or status == 204 else ContentLength(len(body))
+    reply.head(status, HTTP_PHRASES[status], lines, framing)
+    reply.end(b"" if is_head else body)

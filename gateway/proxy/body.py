@@ -1,0 +1,144 @@
+"""The two halves of an exchange as HTTP/1 frames them: the request's body coming in, the answer going out.
+
+Another protocol would be another pair of these; `handle()` would not notice.
+"""
+
+from typing import TYPE_CHECKING
+
+from gateway.http1.framing import BodyDecoder, Chunked, ContentLength, Framing, NoBody, UntilClose, decoder
+from gateway.http1.messages import BadRequest, ResponseHead
+from gateway.http1.writer import LAST_CHUNK, chunk, response_head
+
+if TYPE_CHECKING:
+    from gateway.proxy.connection import ClientConnection
+
+
+class ClientGone(Exception):
+    """The client's connection ended before its request did."""
+
+
+class TooLarge(Exception):
+    """The request's body is larger than is taken here."""
+
+
+class RequestBody:
+    """The body of one request, as it comes off the wire."""
+
+    __slots__ = ("_connection", "_decoder", "bytes_in", "is_complete")
+
+    def __init__(self, connection: "ClientConnection", framing: Framing) -> None:
+        self._connection = connection
+        self._decoder: BodyDecoder = decoder(framing, BadRequest)
+        self.is_complete = self._decoder.complete
+        self.bytes_in = 0
+
+    async def receive(self, most: int) -> bytes:
+        """The next piece; empty at the end. Raises BadRequest, and ClientGone when the client left early.
+        `most` bytes in all are taken (RFC 9110 15.5.14)."""
+        connection = self._connection
+        while not self.is_complete:
+            if not connection.buffer:
+                connection.deadline = connection.loop.time() + connection.service.timeouts.body
+                if not await connection.more():
+                    raise ClientGone
+                connection.deadline = None
+            payload = self._decoder.feed(connection.take())
+            self.bytes_in += len(payload)
+            if self._decoder.complete:
+                self.is_complete = True
+                connection.buffer = self._decoder.rest + connection.buffer
+            if self.bytes_in > most:
+                raise TooLarge
+            if payload:
+                return payload
+        return b""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is small enough, and already here, to be sent with the head in one go."""
+        return bool(self._connection.buffer)
+
+
+class Reply:
+    """The answer of one exchange as HTTP/1 writes it: head, body, end. A head waits for company."""
+
+    __slots__ = ("_chunked", "_connection", "_is_old", "_pending", "bytes_out", "may_keep_alive", "status", "was_cut")
+
+    def __init__(self, connection: "ClientConnection") -> None:
+        self._connection = connection
+        self._pending = b""
+        self._chunked = False
+        self._is_old = False
+        self.status = 0
+        self.bytes_out = 0
+        self.may_keep_alive = False
+        self.was_cut = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self.status != 0
+
+    def speak_to(self, minor: int, may_keep_alive: bool) -> None:
+        """The client's HTTP/1 minor version, and whether it lets the connection live on."""
+        self._is_old = minor == 0
+        self.may_keep_alive = may_keep_alive
+
+    def informational(self, head: ResponseHead, lines: list[bytes]) -> None:
+        """A 1xx answer; a client of HTTP/1.0 does not know them (RFC 9110 15.2)."""
+        if not self._is_old:
+            self._connection.write(response_head(head.status, head.reason, lines))
+
+    def head(self, status: int, reason: bytes, lines: list[bytes], framing: Framing) -> None:
+        """`lines` hold the Content-Length, if there is one; other framing is this connection's own."""
+        self.status = status
+        match framing:
+            case Chunked() | UntilClose() if not self._is_old:
+                self._chunked = True
+                lines.append(b"Transfer-Encoding: chunked")
+            case Chunked() | UntilClose():
+                self.may_keep_alive = False
+            case ContentLength() | NoBody():
+                pass
+        if not self.may_keep_alive:
+            lines.append(b"Connection: close")
+        self._pending = response_head(status, reason, lines)
+
+    def switch_protocols(self, reason: bytes, lines: list[bytes]) -> None:
+        self.status = 101
+        self.may_keep_alive = False
+        self._connection.write(response_head(101, reason, lines))
+
+    async def body(self, payload: bytes) -> None:
+        self.bytes_out += len(payload)
+        self._write(chunk(payload) if self._chunked else payload)
+        await self.room()
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough; one that takes nothing for a while is cut off."""
+        connection = self._connection
+        connection.deadline = connection.loop.time() + connection.service.timeouts.body
+        await connection.drain()
+        connection.deadline = None
+
+    def flush(self) -> None:
+        """Send a head that no body has followed yet."""
+        if self._pending:
+            self._write(b"")
+
+    def end(self, last: bytes = b"") -> None:
+        """The last piece of the body, and its end."""
+        self.bytes_out += len(last)
+        if self._chunked:
+            self._write(chunk(last) + LAST_CHUNK)
+        else:
+            self._write(last)
+
+    def reset(self) -> None:
+        """The answer can't be completed: the client must not take it for whole."""
+        self.was_cut = True
+        self.may_keep_alive = False
+        self._connection.abort()
+
+    def _write(self, data: bytes) -> None:
+        pending, self._pending = self._pending, b""
+        self._connection.write(pending + data)

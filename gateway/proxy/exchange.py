@@ -1,0 +1,273 @@
+"""The path of one request. Read this first: `handle()` is the whole story.
+
+Law: the request is parsed once, brought to its normal form once, matched to one route, decided on, and *that object*
+is forwarded. Nothing is forwarded before its decision is durable on disk. A refusal is a value with a reason from the
+published list; an exception is a fault and never an allow. There is exactly one `finally`, and it awaits nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from gateway.audit import events
+from gateway.foundation.errors import JournalUnavailable, StoreUnavailable
+from gateway.foundation.principal import ANONYMOUS, Principal
+from gateway.http1.framing import NoBody
+from gateway.identity.authenticate import NO_CREDENTIALS, Credentials, authenticate, find_credentials
+from gateway.identity.cookies import find_own_cookies
+from gateway.policy.decide import Decision, Question, decide
+from gateway.policy.endpoints import Upstream
+from gateway.policy.match import Match
+from gateway.policy.origins import cross_origin, preflight
+from gateway.policy.reasons import Reason, Verdict
+from gateway.policy.routes import Application
+from gateway.proxy import answers, hygiene
+from gateway.proxy.body import Reply, RequestBody
+from gateway.proxy.forward import forward
+from gateway.proxy.hygiene import Request
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.tunnel import POLICY_VIOLATION
+from gateway.proxy.upstreams import UpstreamConnection
+
+if TYPE_CHECKING:
+    from gateway.proxy.connection import ClientConnection
+    from gateway.proxy.service import Service
+
+NAME_CHARACTERS = " @.+-_'(),"
+log = logging.getLogger(__name__)
+
+
+async def handle(exchange: "Exchange") -> None:
+    """Carry one request from its head's bytes to the end of its answer."""
+    service, snapshot = exchange.service, exchange.snapshot
+    try:
+        # 1. Admission: may we take it at all.
+        if service.is_full:
+            return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 503))
+
+        # 2. Hygiene: one meaning, nothing forged.
+        request = hygiene.examine(exchange.block, service.memory, exchange.connection.server_name)
+        if isinstance(request, Refusal):
+            return await answers.refuse(exchange, request)
+        exchange.accept(request)
+
+        # 3. Routes: exactly one, or the one that denies.
+        match = exchange.match = snapshot.policy.match(request.host, request.method, request.path)
+        if (granted := preflight(match, request.head)) is not None:
+            return await answers.preflight(exchange, granted)
+
+        # 4. Identity: checked afresh, every time.
+        credentials = find_credentials(request.head.headers)
+        if isinstance(credentials, Reason):
+            return await answers.refuse(exchange, Refusal(credentials, 400))
+        exchange.credentials = credentials
+        principal = await authenticate(credentials, request.host, service.directory)
+        if isinstance(principal, Reason):
+            return await answers.refuse(exchange, Refusal(principal, 401))
+        exchange.principal = principal
+        if (crossing := cross_origin(match, request.head)) is not None:
+            return await answers.refuse(exchange, Refusal(crossing, 403))
+
+        # 5. Policy.
+        decision = exchange.decision = decide(snapshot.policy, exchange.question())
+        if decision.verdict is not Verdict.ALLOW:
+            return await answers.refuse_decision(exchange, decision)
+
+        # 6. Audit: durable before anything is forwarded.
+        await service.journal.commit(exchange.decision_record("allow", decision.reason))
+
+        # 7. and 8. Upstream and reply: the very object that was decided on.
+        service.live.add(exchange)
+        await forward(exchange)
+    except StoreUnavailable:
+        await answers.refuse(exchange, Refusal(Reason.STORE, 503))
+    except JournalUnavailable:
+        answers.answer(exchange, Refusal(Reason.JOURNAL, 503))
+    except asyncio.CancelledError:
+        exchange.fault = exchange.fault or "client-gone"
+        raise
+    except Exception:
+        log.exception("an exchange failed", extra={"request_id": exchange.request_id})
+        exchange.fault = "internal"
+        answers.answer(exchange, Refusal(Reason.FAULT, 500))
+    finally:
+        exchange.finish()
+
+
+class Exchange:
+    """One request and its answer: what each step found out, for the next ones and for the records."""
+
+    def __init__(self, service: "Service", connection: "ClientConnection", block: bytes) -> None:
+        self.service, self.connection, self.block = service, connection, block
+        self.snapshot = service.snapshot
+        self.started = service.clock.monotonic()
+        self.request_id = service.next_request_id()
+        self.request: Request | None = None
+        self.match: Match | None = None
+        self.credentials: Credentials = NO_CREDENTIALS
+        self.principal: Principal = ANONYMOUS
+        self.decision: Decision | None = None
+        self.body = RequestBody(connection, NoBody())
+        self.reply = Reply(connection)
+        self.upload: asyncio.Task[None] | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.origin: Upstream | None = None
+        self.refused: Reason | None = None
+        self.fault = ""
+        self.cut_reason = ""
+        self.on_cut: Callable[[int], None] | None = None
+        self.tunnelled = 0
+        self._was_recorded = False
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id} status={self.reply.status} fault={self.fault or None}>"
+
+    # What the steps found.
+
+    def accept(self, request: Request) -> None:
+        """The head is in order: its body can be read, and its connection can go on."""
+        self.request = request
+        self.body = RequestBody(self.connection, request.framing)
+        self.reply.speak_to(request.head.minor, not hygiene.wants_close(request.head))
+
+    @property
+    def admitted(self) -> Request:
+        """The request, in the steps after hygiene."""
+        if self.request is None:
+            raise RuntimeError("the request has not been examined")
+        return self.request
+
+    @property
+    def application(self) -> Application:
+        """The application, in the steps after the decision."""
+        if self.match is None or self.match.application is None:
+            raise RuntimeError("the request has no application")
+        return self.match.application
+
+    @property
+    def body_is_complete(self) -> bool:
+        """Whether the next byte from the client is the next request's; unknown after a malformed head."""
+        return self.request is not None and self.body.is_complete
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether the portal answers this: the one application that is given, and may set, cookies of ours."""
+        return self.match is not None and self.match.application is not None and self.match.application.is_own
+
+    def question(self) -> Question:
+        match = self.match
+        if match is None:
+            raise RuntimeError("the request has not been matched")
+        known = match.tenant is None or self.service.directory.knows_tenant(match.tenant)
+        return Question(match, self.principal, self.service.clock.now(), self.connection.address, known)
+
+    def own_cookies(self) -> list[str]:
+        return list(find_own_cookies(self.admitted.head.headers) or ())
+
+    def vouched_lines(self) -> list[bytes]:
+        """The headers that an application may believe (CONTRACT 6)."""
+        request, principal = self.admitted, self.principal
+        lines = [
+            b"X-Request-Id: " + self.request_id.encode("ascii"),
+            b"X-Forwarded-For: " + str(self.connection.address).encode("ascii"),
+            b"X-Forwarded-Proto: https",
+            b"X-Forwarded-Host: " + request.authority,
+        ]
+        if principal.is_anonymous or self.match is None or self.decision is None:
+            return lines
+        tenant = self.match.tenant
+        application = self.application.name
+        assertion = self.service.signer.assertion(principal, application, tenant, self.decision.permissions)
+        return [
+            *lines,
+            b"X-Gateway-Assertion: " + assertion.encode("ascii"),
+            b"X-Gateway-User: " + quote(principal.name, safe=NAME_CHARACTERS).encode("ascii"),
+            b"X-Gateway-Tenant: " + (tenant or "-").encode("ascii"),
+        ]
+
+    # Records and counts.
+
+    def decision_record(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
+        self._was_recorded = True
+        request, match, service = self.request, self.match, self.service
+        now = service.clock.now()
+        otp_time = self.principal.otp_time
+        return events.decision(
+            service.identity_fragment(self.principal),
+            service.route_fragment(match),
+            time=now,
+            request_id=self.request_id,
+            config=self.snapshot.digest,
+            tenant=match.tenant if match else None,
+            method=request.method if request else "",
+            host=request.host if request else "",
+            path=request.target.decode("latin-1") if request else "",
+            otp_age=None if otp_time is None else now - otp_time,
+            decision=decision,
+            reason=reason.value,
+            client=str(self.connection.address),
+            missing=missing or detail or None,
+            secret=match.secret_positions if match else (),
+        )
+
+    def upstream_answered(self) -> None:
+        self.service.metrics.observe(
+            "gateway_upstream_seconds", self.service.clock.monotonic() - self.started, self.application.name
+        )
+
+    def end_upstream(self, *, is_reusable: bool) -> None:
+        """Keep the upstream connection for the next request, or close it."""
+        connection, self.upstream = self.upstream, None
+        if connection is None or self.origin is None:
+            return
+        if is_reusable and self.body.is_complete:
+            self.service.upstreams.give_back(connection, self.origin)
+        else:
+            connection.abort()
+
+    def finish(self) -> None:
+        """The end of every exchange, whatever happened: nothing stays open, nothing stays uncounted."""
+        service, reply = self.service, self.reply
+        service.live.remove(self)
+        if self.upload is not None and not self.upload.done():
+            self.upload.cancel()
+        self.end_upstream(is_reusable=False)
+        seconds = service.clock.monotonic() - self.started
+        if self._was_recorded:
+            service.journal.append(
+                events.outcome(
+                    self.request_id,
+                    reply.status or None,
+                    self.body.bytes_in + self.tunnelled,
+                    reply.bytes_out,
+                    seconds * 1000,
+                    time=service.clock.now(),
+                    upstream=str(self.origin) if self.origin else None,
+                    fault=self.cut_reason or self.fault or None,
+                )
+            )
+        service.count(self, seconds)
+
+    # For the registry of running exchanges.
+
+    @property
+    def identity_ids(self) -> frozenset[str]:
+        principal = self.principal
+        return frozenset({principal.id, principal.session, principal.credential.id} - {""})
+
+    @property
+    def holds_until(self) -> float | None:
+        return self.decision.until if self.decision else None
+
+    def cut(self, reason: str) -> None:
+        """Its authority has ended, or its time: a tunnel is told so, anything else just ends."""
+        self.cut_reason = reason
+        self.service.metrics.count("gateway_streams_cut_total", reason)
+        if self.on_cut is not None:
+            self.on_cut(POLICY_VIOLATION)
+        else:
+            if self.upstream is not None:
+                self.upstream.abort()
+            self.reply.reset()

@@ -1,0 +1,186 @@
+"""One meaning, nothing forged: from a head's bytes to the request that is decided on, and the lines that are sent on.
+
+Law: a head is parsed here once; what is decided on is what is forwarded. A header that we vouch for is deleted from the
+client's request before ours is added, under every spelling; a name with a character outside `[A-Za-z0-9-]` never
+passes, because `X_User` and `X.User` collapse into `X-User` in common applications (CVE-2025-64484, CVE-2026-88011).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gateway.http1.authority import parse_host, split_absolute
+from gateway.http1.framing import ContentLength, Framing, NoBody, request_framing
+from gateway.http1.grammar import is_plain_name
+from gateway.http1.messages import BadMessage, RequestHead, ResponseHead
+from gateway.http1.parser import LineMemory, parse_request_head
+from gateway.http1.websocket import accept_key
+from gateway.policy.path import NormalPath, PathRefusal, normalise
+from gateway.policy.reasons import Reason
+from gateway.proxy.refusals import Refusal
+
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+     b"proxy-authenticate", b"proxy-authorization", b"http2-settings"}
+)  # fmt: skip
+"""RFC 9110 7.6.1: between two neighbours only."""
+
+VOUCHED = frozenset(
+    {b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"via"}
+)
+VOUCHED_PREFIXES = (b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-")
+"""What applications take for the word of the proxy in front of them."""
+
+SECOND_MEANING = frozenset(
+    {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-original-uri",
+     b"x-rewrite-url", b"x-original-method", b"x-original-host", b"x-host", b"proxy", b"base-url"}
+)  # fmt: skip
+"""What some applications let override the method, path or host that was decided on (CVE-2023-30845); httpoxy."""
+
+OUR_COOKIES = b"__Host-gateway"
+NOT_FROM_APPLICATIONS = frozenset({b"strict-transport-security", b"alt-svc"})
+HSTS = b"Strict-Transport-Security: max-age=63072000; includeSubDomains"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request in its one normal form."""
+
+    head: RequestHead
+    method: str
+    host: str
+    """Lower case, no port, no trailing dot."""
+    authority: bytes
+    """Host and port as the client wrote them."""
+    path: NormalPath
+    target: bytes
+    """Path and query, byte for byte what is forwarded."""
+    framing: Framing
+    is_websocket: bool
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a person looks at the answer: a browser's navigation (Fetch metadata) or, in old ones, its Accept."""
+        mode = self.head.values(b"sec-fetch-mode")
+        if mode:
+            return mode == [b"navigate"]
+        return any(b"text/html" in value for value in self.head.values(b"accept"))
+
+    @property
+    def body_bytes(self) -> int:
+        return self.framing.length if isinstance(self.framing, ContentLength) else 0
+
+
+def examine(block: bytes, memory: LineMemory, server_name: str | None) -> Request | Refusal:
+    """Parse a head and give it its normal form. `server_name` is what the TLS handshake asked for."""
+    try:
+        head = parse_request_head(block, memory)
+        framing = request_framing(head)
+        authority = head.values(b"host")[0]
+        host, target = parse_host(authority)[0], head.target
+        if (absolute := split_absolute(target)) is not None:
+            target = absolute[1]
+            if parse_host(absolute[0]) != parse_host(authority):
+                return Refusal(Reason.AMBIGUOUS, 400, "target and Host disagree")
+    except BadMessage as error:
+        return Refusal(
+            Reason.TOO_LARGE if error.status in (413, 414, 431) else Reason.MALFORMED, error.status, error.code
+        )
+    if server_name is not None and server_name != host:
+        return Refusal(Reason.MISDIRECTED, 421)
+    if head.method == "TRACE":
+        return Refusal(Reason.METHOD, 501, "TRACE")
+    path = normalise(target.partition(b"?")[0])
+    if isinstance(path, PathRefusal):
+        return Refusal(path.reason, 400, path.detail)
+    is_websocket = _asks_for_websocket(head)
+    if is_websocket and not isinstance(framing, NoBody):
+        return Refusal(Reason.MALFORMED, 400, "WebSocket request with a body")
+    return Request(head, head.method, host, authority, path, target, framing, is_websocket)
+
+
+def _asks_for_websocket(head: RequestHead) -> bool:
+    upgrade = head.values(b"upgrade")
+    return (
+        bool(upgrade)
+        and head.method == "GET"
+        and head.minor == 1
+        and [value.lower() for value in upgrade] == [b"websocket"]
+        and b"upgrade" in _tokens(head.values(b"connection"))
+    )
+
+
+def accepts_websocket(request: RequestHead, response: ResponseHead) -> bool:
+    """RFC 6455 4.1: whether this 101 answers that request, and no other protocol was slipped in."""
+    keys, answers = request.values(b"sec-websocket-key"), response.values(b"sec-websocket-accept")
+    return (
+        len(keys) == 1
+        and answers == [accept_key(keys[0])]
+        and [value.lower() for value in response.values(b"upgrade")] == [b"websocket"]
+    )
+
+
+def wants_close(head: RequestHead | ResponseHead) -> bool:
+    """RFC 9112 9.3: whether the connection ends after this message."""
+    connection = head.values(b"connection")
+    if not connection:
+        return head.minor == 0
+    tokens = _tokens(connection)
+    return b"close" in tokens or (head.minor == 0 and b"keep-alive" not in tokens)
+
+
+def _tokens(values: list[bytes]) -> set[bytes]:
+    return {token.strip().lower() for value in values for token in value.split(b",")}
+
+
+def nominated(head: RequestHead | ResponseHead) -> frozenset[bytes]:
+    """Header names that `Connection` lists: they end here. Ours are added afterwards and can't be listed away
+    (GHSA-w9mr-28mw-j8hg); what a message can't be understood without stays."""
+    values = head.values(b"connection")
+    if not values or values == [b"keep-alive"]:
+        return frozenset()
+    return frozenset(_tokens(values)) - STAYS
+
+
+STAYS = frozenset({b"close", b"keep-alive", b"upgrade", b"host", b"content-length", b"content-type", b"set-cookie"})
+
+
+@lru_cache(maxsize=2048)
+def passes_to_application(name: bytes) -> bool:
+    """Whether a client's header of this (lower-case) name is forwarded."""
+    return (
+        name not in HOP_BY_HOP
+        and name not in VOUCHED
+        and name not in SECOND_MEANING
+        and not name.startswith(VOUCHED_PREFIXES)
+        and is_plain_name(name)
+    )
+
+
+def client_lines(head: ResponseHead, *, is_ours: bool, cookie_domains: frozenset[str]) -> Iterator[bytes]:
+    """The application's lines that a client gets: not our cookies, not our HSTS, no `Domain` unless allowed."""
+    ends_here = nominated(head)
+    for name, value, line in head.headers:
+        if name in HOP_BY_HOP or name in NOT_FROM_APPLICATIONS or name in ends_here:
+            continue
+        if name == b"set-cookie" and not is_ours and not may_set_cookie(value, cookie_domains):
+            continue
+        yield line
+
+
+def may_set_cookie(value: bytes, cookie_domains: frozenset[str]) -> bool:
+    """RFC 6265 5.2. Also refused is what some client might read as a cookie of ours: other letter case, no name
+    (CVE-2023-23934)."""
+    pair, *attributes = value.split(b";")
+    name, equals, content = pair.partition(b"=")
+    name = name.strip().lower()
+    ours = OUR_COOKIES.lower()
+    if name.startswith(ours) or ((not equals or not name) and ours in pair.lower()):
+        return False
+    for attribute in attributes:
+        key, _, domain = attribute.partition(b"=")
+        if key.strip().lower() == b"domain" and domain.strip():
+            wanted = domain.strip().strip(b'"').lstrip(b".").lower().decode("latin-1")
+            if wanted not in cookie_domains:
+                return False
+    return b"\x00" not in content

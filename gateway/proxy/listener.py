@@ -1,0 +1,131 @@
+"""Accepting connections. The listener owns `accept`: a connection is counted before anything is spent on it.
+
+With asyncio's own server a silent client would hold 50 KB for a minute before we heard of it, and certificates could
+not be swapped while it runs.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from gateway.http1 import limits
+from gateway.http1.authority import parse_host, split_absolute
+from gateway.http1.messages import BadMessage
+from gateway.http1.parser import LineMemory, end_of_head, parse_request_head
+from gateway.http1.writer import response_head
+from gateway.proxy.refusals import HTTP_PHRASES
+from gateway.proxy.stream import Wire
+from gateway.proxy.tls import ServerTls
+
+ACCEPT_AT_ONCE = 64
+HANDSHAKE_SECONDS, CLOSE_SECONDS = 5.0, 2.0
+RECEIVE_BUFFER = 32 * 1024
+"""Bytes the kernel may hold of an upload before we read it: with the default, an idle TLS connection kept 540 KB."""
+REDIRECT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """One listening socket. `tls` None: plain, for the redirects only."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        protocol: Callable[[], Wire],
+        tls: ServerTls | None,
+        has_room: Callable[[int], bool],
+    ) -> None:
+        self.tls = tls
+        self._loop, self._socket, self._protocol, self._has_room = loop, listening, protocol, has_room
+        self._opening: set[asyncio.Task[None]] = set()
+        listening.setblocking(False)
+        with suppress(OSError):
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+    def start(self) -> None:
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Take no more; the socket stays open for whoever inherits it."""
+        self._loop.remove_reader(self._socket.fileno())
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                client, _address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                log.exception("accept failed")
+                return
+            if not self._has_room(len(self._opening)):
+                client.close()
+                continue
+            client.setblocking(False)
+            with suppress(OSError):
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._open(client))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, client: socket.socket) -> None:
+        try:
+            if self.tls is None:
+                await self._loop.connect_accepted_socket(self._protocol, client)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._protocol,
+                    client,
+                    ssl=self.tls.context,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=CLOSE_SECONDS,
+                )
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            # A handshake that failed is the client's affair: a scanner, an old client, a closed tab.
+            client.close()
+
+
+class Redirecting(Wire):
+    """Port http: sends browsers to HTTPS and does nothing else. Not a byte of a body is read."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, memory: LineMemory, origin: Callable[[str], str | None]
+    ) -> None:
+        super().__init__(loop)
+        self._memory, self._origin = memory, origin
+        """`origin`: the HTTPS origin of a host that we serve, None for others."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(REDIRECT_SECONDS, self.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = end_of_head(self.buffer, 0)
+        if end < 0 and len(self.buffer) <= limits.HEAD_BYTES:
+            return
+        status, lines = self._answer(self.buffer[: end - 4] if end >= 0 else self.buffer)
+        self.write(response_head(status, HTTP_PHRASES[status], [*lines, b"Content-Length: 0", b"Connection: close"]))
+        self.transport.close()
+
+    def _answer(self, block: bytes) -> tuple[int, list[bytes]]:
+        try:
+            head = parse_request_head(block, self._memory)
+            host, _ = parse_host(head.values(b"host")[0])
+        except BadMessage as error:
+            return error.status, []
+        absolute = split_absolute(head.target)
+        target = absolute[1] if absolute else head.target
+        origin = self._origin(host)
+        if origin is None or not target.startswith(b"/"):
+            return 404, []
+        # 308 keeps the method, so that a form which was posted here by mistake is not turned into something else.
+        return 308, [b"Location: " + origin.encode("ascii") + target]

@@ -1,0 +1,170 @@
+"""Answers of our own: which status a refusal has, and how it is said to a browser and to a program (RFC 9457).
+
+Law: an answer says what the visitor can do about it and the request's id; nothing about the inside.
+"""
+
+import json
+from dataclasses import dataclass
+from html import escape
+
+from gateway.policy.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not forwarded. `detail` goes into the record only, never into the answer."""
+
+    reason: Reason
+    status: int
+    detail: str = ""
+
+
+STATUS: dict[Reason, tuple[int, str, str]] = {
+    Reason.SIGN_IN: (401, "Please sign in", "This needs you to be signed in. What you asked for was not done."),
+    Reason.FRESH_CODE: (
+        401,
+        "Please confirm with a code",
+        "This needs a fresh one-time code. What you asked for was not done.",
+    ),
+    Reason.HOST: (404, "Not found", "There is nothing at this address."),
+    Reason.PATH: (403, "Not allowed", "This address is not open to anybody."),
+    Reason.METHOD: (403, "Not allowed", "This address can't be used in this way."),
+    Reason.TENANT: (403, "Not allowed", "You have no access to this customer."),
+    Reason.PERMISSION: (403, "Not allowed", "Your permissions don't cover this."),
+    Reason.RESTRICTED: (403, "Not allowed", "This is not open from where, or at the time, you are asking."),
+    Reason.NOT_FOR_SERVICES: (403, "Not allowed", "This needs a person with a one-time code."),
+    Reason.APPLICATION: (403, "Not allowed", "This token is not for this application."),
+    Reason.MALFORMED: (400, "Bad request", "The request was not understood."),
+    Reason.AMBIGUOUS: (400, "Bad request", "The request could be understood in more than one way."),
+    Reason.CREDENTIALS: (400, "Bad request", "The request carries more than one identity."),
+    Reason.INVALID_TOKEN: (401, "Invalid token", "The token is unknown, expired or revoked."),
+    Reason.CROSS_ORIGIN: (403, "Not allowed", "The request comes from another site."),
+    Reason.MISDIRECTED: (421, "Misdirected request", "The request came over a connection to another host."),
+    Reason.TOO_LARGE: (413, "Too large", "The request is larger than is taken here."),
+    Reason.OVERLOADED: (503, "Busy", "Too much is going on. Please try again in a moment."),
+    Reason.STORE: (
+        503,
+        "Temporarily unavailable",
+        "We can't check who you are just now. Please try again in a moment.",
+    ),
+    Reason.JOURNAL: (503, "Temporarily unavailable", "We can't serve this just now. Please try again in a moment."),
+    Reason.FAULT: (500, "Something went wrong", "The fault is ours, and it was recorded."),
+}
+UPSTREAM_FAULTS: dict[int, tuple[str, str]] = {
+    502: ("Application unavailable", "The application could not be reached, or gave no proper answer."),
+    504: ("Application too slow", "The application did not answer in time."),
+}
+PHRASES = {status: title for status, title, _ in STATUS.values()} | {
+    status: title for status, (title, _) in UPSTREAM_FAULTS.items()
+}
+HTTP_PHRASES: dict[int, bytes] = {
+    200: b"OK", 204: b"No Content", 303: b"See Other", 308: b"Permanent Redirect", 400: b"Bad Request",
+    401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 408: b"Request Timeout", 413: b"Content Too Large",
+    414: b"URI Too Long", 417: b"Expectation Failed", 421: b"Misdirected Request", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 501: b"Not Implemented",
+    502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout", 505: b"HTTP Version Not Supported",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the visitor is told, before it becomes a page or a problem document."""
+
+    status: int
+    title: str
+    text: str
+    request_id: str
+    reason: str = ""
+    sign_in: str = ""
+    """Where to sign in, or to give a fresh code; empty if that would not help."""
+    missing: str = ""
+    """The permission that was missing."""
+
+
+def notice_of(refusal: Refusal, request_id: str, sign_in: str = "", missing: str = "") -> Notice:
+    _, title, text = STATUS[refusal.reason]
+    return Notice(refusal.status, title, text, request_id, refusal.reason.value, sign_in, missing)
+
+
+def upstream_notice(status: int, request_id: str) -> Notice:
+    title, text = UPSTREAM_FAULTS[status]
+    return Notice(status, title, text, request_id, "upstream")
+
+
+def render(notice: Notice, *, as_page: bool) -> tuple[list[bytes], bytes]:
+    """Header lines and body of the answer."""
+    if as_page:
+        kind, body = b"text/html; charset=utf-8", _page(notice).encode()
+    else:
+        kind, body = b"application/problem+json; charset=utf-8", _problem(notice)
+    lines = [b"Content-Type: " + kind, b"Content-Length: %d" % len(body), *QUIET]
+    if notice.status == 401 and notice.reason == Reason.INVALID_TOKEN:
+        lines.append(b'WWW-Authenticate: Bearer error="invalid_token"')
+    elif notice.status == 401:
+        lines.append(b"WWW-Authenticate: Bearer")
+    if notice.status in (429, 503):
+        lines.append(b"Retry-After: 2")
+    return lines, body
+
+
+QUIET = (
+    b"Cache-Control: no-store",
+    b"X-Content-Type-Options: nosniff",
+    b"Referrer-Policy: no-referrer",
+    b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+)
+"""On every answer of our own. The style is inline because a page of the gateway's on an application's host must not
+depend on a path there."""
+
+
+def _problem(notice: Notice) -> bytes:
+    document: dict[str, str | int] = {
+        "type": "about:blank",
+        "title": notice.title,
+        "status": notice.status,
+        "detail": notice.text,
+        "reason": notice.reason,
+        "request_id": notice.request_id,
+    }
+    if notice.sign_in:
+        document["sign_in"] = notice.sign_in
+    if notice.missing:
+        document["missing_permission"] = notice.missing
+    return json.dumps(document).encode() + b"\n"
+
+
+def _page(notice: Notice) -> str:
+    parts = [f"<h1>{escape(notice.title)}</h1>", f"<p>{escape(notice.text)}</p>"]
+    if notice.missing:
+        parts.append(f"<p>Missing permission: <code>{escape(notice.missing)}</code></p>")
+    if notice.sign_in:
+        parts.append(f'<p><a class="button" href="{escape(notice.sign_in)}">Go to sign-in</a></p>')
+    parts.append(f'<p class="quiet">Request <code>{escape(notice.request_id)}</code></p>')
+    return _FRAME.format(title=escape(notice.title), body="\n".join(parts))
+
+
+_FRAME = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} · BTB Gateway</title>
+<style>
+:root {{ color-scheme: light dark;
+  --ink: #1c2430; --quiet: #5c6776; --paper: #f5f6f8; --card: #fff; --accent: #1f5fae; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e8ecf2; --quiet: #9aa6b6; --paper: #12161c; --card: #1b212a; --accent: #7db1f0; }} }}
+body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
+  font: 1.05rem/1.55 system-ui, sans-serif; }}
+main {{ background: var(--card); padding: 2.5rem; border-radius: 14px; max-width: 30rem; margin: 1rem;
+  box-shadow: 0 8px 30px rgb(0 0 0 / .08); }}
+h1 {{ font-size: 1.5rem; margin: 0 0 .5rem; }}
+.quiet {{ color: var(--quiet); font-size: .85rem; margin-bottom: 0; }}
+a {{ color: var(--accent); }}
+</style>
+</head>
+<body><main>
+{body}
+</main></body>
+</html>
+"""

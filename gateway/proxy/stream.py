@@ -1,0 +1,131 @@
+"""One byte stream with backpressure both ways.
+
+Law: bytes wait here only up to `READ_AHEAD`, then reading pauses; a writer that outruns its peer waits in `drain()`;
+every wait ends when the stream does. Time limits are a field that a sweep looks at, because a timer a request costs
+more than the rest of the waiting.
+"""
+
+import asyncio
+import ssl
+from typing import cast
+
+READ_AHEAD = 64 * 1024
+"""Bytes read beyond what was asked for before reading pauses; also the mark above which a writer waits."""
+
+
+class Wire(asyncio.Protocol):
+    """Base of client and upstream connections. Owned by one task at a time: one reader waits, one writer drains."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.buffer = b""
+        self.at_end = False
+        """No more bytes will come: end of file, or the connection is lost."""
+        self.is_lost = False
+        self.deadline: float | None = None
+        """In the loop's time; the sweep ends the connection beyond it."""
+        self.has_expired = False
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._reader: asyncio.Future[None] | None = None
+        self._writers: list[asyncio.Future[None]] = []
+        self._reading_paused = False
+        self._writing_paused = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(READ_AHEAD)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer = self.buffer + data if self.buffer else data
+        if self._reader is not None:
+            self._wake()
+        elif len(self.buffer) >= READ_AHEAD and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool | None:
+        self.at_end = True
+        self._wake()
+        # A plain socket may go on writing after its peer's half-close; TLS has no such state.
+        return self.transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature.
+        self.at_end = self.is_lost = True
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            if not writer.done():
+                writer.set_result(None)
+
+    # What the owner calls.
+
+    def take(self) -> bytes:
+        """All bytes that are here."""
+        data, self.buffer = self.buffer, b""
+        return data
+
+    async def more(self) -> bool:
+        """Wait for bytes beyond those in `buffer`; False if none will come."""
+        if self.at_end:
+            return False
+        before = len(self.buffer)
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        self._reader = self.loop.create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+        return len(self.buffer) > before
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough of what was written; returns at once when the stream is lost."""
+        if self._writing_paused and not self.is_lost:
+            writer = self.loop.create_future()
+            self._writers.append(writer)
+            await writer
+
+    def write(self, data: bytes) -> None:
+        if not self.is_lost:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """End the connection without sending what is still buffered."""
+        self.at_end = True
+        if not self.is_lost:
+            self.transport.abort()
+        self._wake()
+
+    def expire(self) -> None:
+        """The sweep's verdict: its deadline has passed."""
+        self.has_expired = True
+        self.deadline = None
+        self.abort()
+
+    @property
+    def was_truncated(self) -> bool:
+        """On TLS: it ended without the peer's close_notify (RFC 8446 6.1), so bytes may be missing."""
+        ssl_object = self.transport.get_extra_info("ssl_object")
+        if ssl_object is None:
+            return False
+        try:
+            ssl_object.read(1)
+        except ssl.SSLZeroReturnError:
+            return False
+        except (ssl.SSLError, OSError, ValueError):
+            return True
+        return True
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)

@@ -1,0 +1,204 @@
+"""Connections to applications: opened with a deadline, verified, pooled, closed at the first byte nobody asked for."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+
+from gateway.foundation.clock import Clock
+from gateway.http1 import limits
+from gateway.http1.framing import BodyDecoder
+from gateway.http1.messages import BadMessage, ResponseHead
+from gateway.http1.parser import LineMemory, end_of_head, parse_response_head
+from gateway.policy.endpoints import Upstream
+from gateway.proxy.pool import Pool
+from gateway.proxy.stream import Wire
+
+CONNECTIONS_PER_UPSTREAM = 1024
+"""Busy and idle ones of one worker to one origin; Envoy's default for a cluster, twice nginx's for a whole worker."""
+IDLE_SECONDS = 30.0
+"""Shorter than the 60-75 s after which common servers close, so that we are seldom the one who is surprised."""
+
+
+class Fault(Enum):
+    """What an upstream did wrong: the kind for the record, and the status for the client (RFC 9110 15.6)."""
+
+    UNREACHABLE = ("upstream-unreachable", 502)
+    TLS = ("upstream-tls", 502)
+    CLOSED = ("upstream-closed", 502)
+    BAD_RESPONSE = ("upstream-bad-response", 502)
+    TIMEOUT = ("upstream-timeout", 504)
+    BUSY = ("upstream-busy", 503)
+
+    def __init__(self, kind: str, status: int) -> None:
+        self.kind = kind
+        self.status = status
+
+
+class UpstreamError(Exception):
+    """The application's fault, not the client's and not ours."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        super().__init__(f"{fault.kind}: {detail}" if detail else fault.kind)
+        self.fault = fault
+
+
+class UpstreamConnection(Wire):
+    """One connection to an application. Idle ones end by themselves when the application closes or says anything."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["UpstreamConnection"], None]) -> None:
+        super().__init__(loop)
+        self.is_idle = False
+        self.is_reused = False
+        self.has_answered = False
+        """Whether a byte of the current response has come."""
+        self._on_lost = on_lost
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_idle:
+            # Bytes before a request could only be the answer to somebody else's (CVE-2026-71324).
+            self.abort()
+            return
+        self.has_answered = True
+        super().data_received(data)
+
+    def eof_received(self) -> bool | None:
+        super().eof_received()
+        return not self.is_idle and self.transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost(self)
+
+    async def read_head(self, memory: LineMemory) -> ResponseHead:
+        """The next response head, informational ones included. Raises UpstreamError."""
+        searched = 0
+        while (end := end_of_head(self.buffer, searched)) < 0:
+            if len(self.buffer) > limits.HEAD_BYTES:
+                raise UpstreamError(Fault.BAD_RESPONSE, "head too large")
+            searched = max(0, len(self.buffer) - 3)
+            if not await self.more():
+                raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
+        block, self.buffer = self.buffer[: end - 4], self.buffer[end:]
+        try:
+            return parse_response_head(block, memory)
+        except BadMessage as error:
+            raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
+
+    async def read_body(self, decoder: BodyDecoder) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether it is the last. Raises UpstreamError."""
+        try:
+            while True:
+                if not decoder.complete and not self.buffer and not await self.more():
+                    if self.has_expired or self.was_truncated:
+                        raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED, "body cut short")
+                    decoder.end_of_input()
+                payload = b"" if decoder.complete else decoder.feed(self.take())
+                self.buffer += decoder.rest
+                if payload or decoder.complete:
+                    return payload, decoder.complete
+        except BadMessage as error:
+            raise UpstreamError(Fault.CLOSED if self.at_end else Fault.BAD_RESPONSE, error.code) from error
+
+
+class Upstreams:
+    """All pools of one worker, one per origin. They outlive a change of policy."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        tls: ssl.SSLContext,
+        connect_seconds: float,
+        report: Callable[[Upstream, bool], None],
+    ) -> None:
+        self.tls = tls
+        self.connect_seconds = connect_seconds
+        self._clock = clock
+        self._report = report
+        self._pools: dict[Upstream, Pool[UpstreamConnection]] = {}
+        self.connections: set[UpstreamConnection] = set()
+        """Every open one, for the sweep."""
+
+    async def take(
+        self, upstreams: tuple[Upstream, ...], *, fresh: bool = False
+    ) -> tuple[UpstreamConnection, Upstream]:
+        """An idle connection, or a new one (only that, with `fresh`); each upstream in turn. Raises UpstreamError."""
+        error = UpstreamError(Fault.UNREACHABLE)
+        for upstream in upstreams:
+            pool = self._pool(upstream)
+            if not fresh and (connection := pool.take()) is not None:
+                connection.is_idle, connection.is_reused, connection.has_answered = False, True, False
+                return connection, upstream
+            try:
+                return await self._open(upstream, pool), upstream
+            except UpstreamError as failure:
+                error = failure
+        raise error
+
+    def give_back(self, connection: UpstreamConnection, upstream: Upstream) -> None:
+        """Keep it for the next request: its response was framed, complete, and nothing followed."""
+        if connection.at_end or connection.buffer:
+            connection.abort()
+            return
+        connection.is_idle = True
+        connection.deadline = None
+        self._pool(upstream).give_back(connection, self._clock.monotonic())
+
+    def sweep(self) -> None:
+        """Close idle connections that nobody used for a while."""
+        now = self._clock.monotonic()
+        for pool in self._pools.values():
+            for connection in pool.outdated(now):
+                connection.abort()
+
+    def close_idle(self) -> None:
+        for pool in self._pools.values():
+            for connection in pool.idle():
+                connection.abort()
+
+    def _pool(self, upstream: Upstream) -> Pool[UpstreamConnection]:
+        pool = self._pools.get(upstream)
+        if pool is None:
+            pool = self._pools[upstream] = Pool(CONNECTIONS_PER_UPSTREAM, IDLE_SECONDS)
+        return pool
+
+    async def _open(self, upstream: Upstream, pool: Pool[UpstreamConnection]) -> UpstreamConnection:
+        if not pool.has_room:
+            raise UpstreamError(Fault.BUSY)
+        pool.opening()
+        try:
+            connection = await asyncio.wait_for(self._connect(upstream, pool), self.connect_seconds)
+        except BaseException as error:
+            pool.closed(None)
+            if not isinstance(error, OSError | TimeoutError):
+                raise
+            self._report(upstream, False)
+            raise UpstreamError(_fault_of(error), str(error)) from error
+        self.connections.add(connection)
+        self._report(upstream, True)
+        if connection.is_lost:
+            self._lost(pool, connection)
+            raise UpstreamError(Fault.CLOSED)
+        return connection
+
+    async def _connect(self, upstream: Upstream, pool: Pool[UpstreamConnection]) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        factory = partial(UpstreamConnection, loop, partial(self._lost, pool))
+        if upstream.scheme == "unix":
+            _, connection = await loop.create_unix_connection(factory, upstream.path)
+        else:
+            tls = self.tls if upstream.scheme == "https" else None
+            _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
+        return connection
+
+    def _lost(self, pool: Pool[UpstreamConnection], connection: UpstreamConnection) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+            pool.closed(connection)
+
+
+def _fault_of(error: BaseException) -> Fault:
+    if isinstance(error, ssl.SSLError):
+        return Fault.TLS
+    return Fault.TIMEOUT if isinstance(error, TimeoutError) else Fault.UNREACHABLE
