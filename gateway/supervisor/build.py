@@ -1,0 +1,124 @@
+"""Settings and policy into one configuration. The same code checks a file, starts the gateway and prepares a reload.
+
+Law: `read_configuration` is all or nothing, and tells every problem of both files at once; a policy whose own tests
+fail is a problem like any other. Processes get the texts that were checked, never the files again.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.config.check import validate
+from gateway.config.document import Document
+from gateway.config.load import load_settings
+from gateway.config.parse import parse_yaml
+from gateway.config.read import read_text
+from gateway.config.schema import Settings
+from gateway.foundation.errors import InvalidFile, Problem
+from gateway.policy.cases import run_cases
+from gateway.policy.compile import InvalidPolicy, compile_policy
+from gateway.policy.match import Policy
+from gateway.policy.own import own_application
+from gateway.policy.schema import PolicyFile
+from gateway.portal import RULES
+from gateway.proxy.service import Snapshot
+
+PORTAL_SOCKET = Path("run/portal.sock")
+KEEPER_SOCKET = Path("run/keeper.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One version of settings and policy, checked and compiled."""
+
+    settings_path: Path
+    settings_text: str
+    settings: Settings
+    policy_text: str
+    policy: Policy
+
+    @property
+    def digest(self) -> str:
+        """Of both files: what records and metrics name it by."""
+        return hashlib.sha256(f"{self.settings_text}\0{self.policy_text}".encode()).hexdigest()[:16]
+
+    @property
+    def public_port(self) -> int:
+        return self.settings.public_port or self.settings.listen.https.port
+
+    def snapshot(self, version: int) -> Snapshot:
+        return Snapshot(version, self.digest, self.policy, self.settings.domain, self.public_port)
+
+    def as_message(self) -> dict[str, Any]:
+        return {
+            "settings_path": str(self.settings_path),
+            "settings_text": self.settings_text,
+            "policy_text": self.policy_text,
+            "node": self.settings.node,
+        }
+
+
+def read_configuration(path: Path) -> Configuration:
+    """The only one that reads the files. Raises InvalidFile with every problem of both."""
+    problems: list[Problem] = []
+    try:
+        loaded = load_settings(path)
+    except InvalidFile as error:
+        raise InvalidFile([*error.problems, *_policy_problems_beside(path)]) from error
+    settings = loaded.settings
+    policy_text = read_text(settings.policy)
+    policy = build_policy(policy_text, settings, problems)
+    if problems or policy is None:
+        raise InvalidFile(problems)
+    return Configuration(loaded.path, loaded.text, settings, policy_text, policy)
+
+
+def from_message(message: dict[str, Any]) -> Configuration:
+    """In a child: from the texts that the master has checked."""
+    path = Path(message["settings_path"])
+    document = parse_yaml(message["settings_text"], str(path))
+    settings = validate(document, Settings, {"folder": path.parent})
+    settings = settings.model_copy(update={"node": message["node"]})
+    problems: list[Problem] = []
+    policy = build_policy(message["policy_text"], settings, problems, run_tests=False)
+    if policy is None:
+        raise InvalidFile(problems)
+    return Configuration(path, message["settings_text"], settings, message["policy_text"], policy)
+
+
+def build_policy(text: str, settings: Settings, problems: list[Problem], *, run_tests: bool = True) -> Policy | None:
+    """Compile the policy and run its own tests; what is wrong is added to `problems`."""
+    document = parse_yaml(text, str(settings.policy))
+    try:
+        file = validate(document, PolicyFile)
+        portal = own_application(settings.login_host, f"unix:{settings.state_dir / PORTAL_SOCKET}", RULES)
+        policy = compile_policy(file, (portal,))
+    except InvalidPolicy as error:
+        problems += [document.locate(problem) for problem in error.problems]
+        return None
+    except InvalidFile as error:
+        problems += error.problems
+        return None
+    if run_tests:
+        problems += _failures(policy, file, document)
+    return None if problems else policy
+
+
+def _failures(policy: Policy, file: PolicyFile, document: Document) -> Iterator[Problem]:
+    for failure in run_cases(policy, file.tests):
+        yield document.locate(failure.problem)
+
+
+def _policy_problems_beside(settings_path: Path) -> list[Problem]:
+    """With broken settings: what is wrong with the policy at its usual place, so that nobody is told in two rounds."""
+    path = Path(os.path.abspath(settings_path)).with_name("policy.yaml")
+    if not path.exists():
+        return []
+    try:
+        validate(parse_yaml(read_text(path), str(path)), PolicyFile)
+    except InvalidFile as error:
+        return error.problems
+    return []

@@ -1,0 +1,180 @@
+"""The pipe between the master and a child: JSON messages, each behind its length.
+
+Law: the master never waits for a child: what can't be written now is kept until the pipe takes it. A child that closes
+its end, or sends what is no message, is treated as dead. End of file on a child's side means: drain.
+
+Messages are dictionaries with a `kind`: `start`, `prepare`, `commit`, `abandon`, `drain` go down; `ready`, `prepared`,
+`refused`, `totals` go up; `ask` and `answer` go from child to child, or to the master, through the master.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from gateway.foundation.errors import GatewayError, Unavailable
+
+Message = dict[str, Any]
+Handler = Callable[[str, Message], Awaitable[Any]]
+
+_LENGTH = struct.Struct(">I")
+_MOST_BYTES = 64 << 20
+"""A policy of a hundred thousand routes fits; a length beyond it is no message of ours."""
+
+
+class ChannelClosed(Exception):
+    """The other side is gone."""
+
+
+def encode(message: Message) -> bytes:
+    content = json.dumps(message).encode()
+    return _LENGTH.pack(len(content)) + content
+
+
+class Decoder:
+    """Bytes to messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are complete now. Raises ChannelClosed for what can't be one."""
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > _MOST_BYTES:
+                raise ChannelClosed
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(json.loads(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
+        return messages
+
+
+class MasterEnd:
+    """The master's side: never blocks."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self._pipe = pipe
+        self._pipe.setblocking(False)
+        self._decoder = Decoder()
+        self._outgoing = bytearray()
+
+    def fileno(self) -> int:
+        return self._pipe.fileno()
+
+    @property
+    def has_outgoing(self) -> bool:
+        return bool(self._outgoing)
+
+    def send(self, message: Message) -> None:
+        self._outgoing += encode(message)
+        self.flush()
+
+    def flush(self) -> None:
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            while self._outgoing:
+                del self._outgoing[: self._pipe.send(self._outgoing)]
+
+    def receive(self) -> list[Message]:
+        """What has come. Raises ChannelClosed at the end."""
+        try:
+            data = self._pipe.recv(1 << 20)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise ChannelClosed from error
+        if not data:
+            raise ChannelClosed
+        return self._decoder.feed(data)
+
+    def close(self) -> None:
+        self._pipe.close()
+
+
+class ChildEnd:
+    """A child's side, on its event loop. `run` reads until the master is gone; `handler` answers what others ask."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._ids = count(1)
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, descriptor: int) -> "ChildEnd":
+        pipe = socket.socket(fileno=descriptor)
+        pipe.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=pipe, limit=_MOST_BYTES))
+
+    async def receive(self) -> Message:
+        """The next message. Raises ChannelClosed."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            message = json.loads(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, OSError) as error:
+            raise ChannelClosed from error
+        if not isinstance(message, dict):
+            raise ChannelClosed
+        return message
+
+    def send(self, kind: str, **members: Any) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode({"kind": kind, **members}))
+
+    async def flush(self) -> None:
+        """Wait until the master has taken what was sent, or is gone."""
+        with suppress(OSError):
+            await self._writer.drain()
+
+    async def ask(self, to: str, what: str, *, deadline: float = 5.0, **arguments: Any) -> Any:
+        """Ask `keeper`, `portal` or `supervisor`. Raises Unavailable, or GatewayError with its words."""
+        number = next(self._ids)
+        answered = self._asked[number] = asyncio.get_running_loop().create_future()
+        self.send("ask", to=to, id=number, what=what, arguments=arguments)
+        try:
+            return await asyncio.wait_for(answered, deadline)
+        except TimeoutError:
+            raise Unavailable(f"the {to} did not answer within {deadline:g} s") from None
+        finally:
+            self._asked.pop(number, None)
+
+    async def run(self, handler: Handler, on_message: Callable[[Message], Awaitable[None]]) -> None:
+        """Until the master is gone. Answers go to who asked, questions to `handler`, the rest to `on_message`."""
+        while True:
+            try:
+                message = await self.receive()
+            except ChannelClosed:
+                return
+            if message["kind"] == "answer":
+                self._settle(message)
+            elif message["kind"] == "ask":
+                task = asyncio.get_running_loop().create_task(self._answer(message, handler))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            else:
+                await on_message(message)
+
+    def _settle(self, message: Message) -> None:
+        answered = self._asked.get(message["id"])
+        if answered is None or answered.done():
+            return
+        if message["error"] is None:
+            answered.set_result(message["result"])
+        else:
+            failure = Unavailable if message.get("unavailable") else GatewayError
+            answered.set_exception(failure(message["error"]))
+
+    async def _answer(self, message: Message, handler: Handler) -> None:
+        answer: Message = {"to": message["from"], "id": message["id"], "result": None, "error": None}
+        try:
+            answer["result"] = await handler(message["what"], message["arguments"])
+        except GatewayError as error:
+            answer |= {"error": str(error), "unavailable": isinstance(error, Unavailable)}
+        self.send("answer", **answer)

@@ -1,0 +1,220 @@
+"""What every child has in common: it is told what to be over its channel, keeps a chain of the journal, counts, reloads
+in two steps, and drains when it is told to, or when the master is gone.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
+from gateway.audit.events import EventName, event
+from gateway.audit.files import SyncFailed
+from gateway.audit.journal import Journal
+from gateway.config.schema import Settings
+from gateway.foundation import logs
+from gateway.foundation.clock import Clock, SystemClock
+from gateway.foundation.entropy import Entropy, SystemEntropy
+from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
+from gateway.foundation.keyring import Key, KeySet
+from gateway.metrics import Metrics
+from gateway.proxy.tls import Certificate
+from gateway.supervisor.build import Configuration, from_message
+from gateway.supervisor.channel import ChannelClosed, ChildEnd, Message
+
+OPENING_SECONDS = 15.0
+EXIT_FATAL = 70
+"""EX_SOFTWARE: the journal could not be synced, and what it holds is not known any more."""
+
+log = logging.getLogger(__name__)
+
+
+class Child(ABC):
+    """One process. A subclass builds its parts in `begin` and takes them down in `end`."""
+
+    role: ClassVar[str]
+
+    def __init__(self, channel: ChildEnd, start: Message) -> None:
+        self.channel = channel
+        self.seat: str = start["seat"]
+        self.descriptors: dict[str, int] = start["descriptors"]
+        self.configuration: Configuration = from_message(start)
+        self.version: int = start["version"]
+        self.clock: Clock = SystemClock()
+        self.entropy: Entropy = SystemEntropy()
+        self.metrics = Metrics()
+        self.given = start
+        self._prepared: tuple[int, Configuration, Message] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    @property
+    def settings(self) -> Settings:
+        return self.configuration.settings
+
+    def keys(self, purpose: str) -> KeySet:
+        return keyset(self.given, purpose)
+
+    # What a subclass is.
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Build everything; when it returns, the process is ready."""
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Finish what runs, within the drain's deadline; the journal is closed afterwards."""
+
+    async def open_journal(self, journal: Journal) -> None:
+        """Have the journal's opening put into a checkpoint: the keeper does that, who may be starting just now."""
+        deadline = self.clock.monotonic() + OPENING_SECONDS
+        while True:
+            try:
+                await self.channel.ask("keeper", "open-chain", opening=journal.opening.as_json())
+                return
+            except Unavailable:
+                if self.clock.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def check(  # noqa: B027 - a role without anything to check is fine.
+        self, configuration: Configuration, message: Message
+    ) -> None:
+        """First step of a reload: whatever can fail. Raises GatewayError."""
+
+    async def adopt(self, message: Message) -> None:  # noqa: B027 - as above.
+        """Second step: `self.configuration` is the new one; nothing here may fail."""
+
+    async def answer(self, what: str, arguments: Message) -> Any:
+        """What another process asks. Raises GatewayError."""
+        del arguments
+        raise GatewayError(f"the {self.role} does not know {what!r}")
+
+    async def every_second(self) -> None:  # noqa: B027 - as above.
+        """Small regular work."""
+
+    # What they share.
+
+    async def serve(self) -> None:
+        self.journal = self._make_journal()
+        listening = asyncio.create_task(self.channel.run(self.answer, self._take))
+        try:
+            self.journal.prepare()
+            await self.open_journal(self.journal)
+            self.journal.start()
+            started = event(EventName.PROCESS_START, self.clock.now(), process=self.seat, pid=os.getpid())
+            await self.journal.commit(started)
+            await self.begin()
+        except (GatewayError, OSError) as error:
+            log.critical("can't start: %s", error)
+            raise SystemExit(1) from error
+        ticking = asyncio.create_task(self._tick())
+        self.channel.send("ready")
+        listening.add_done_callback(lambda _: self.drain())
+        await self._ended.wait()
+        ticking.cancel()
+        self.channel.send("totals", totals=self.metrics.totals())
+        await self.channel.flush()
+
+    def die(self, fault: SyncFailed) -> NoReturn:
+        """A failed sync is never retried: what the kernel dropped it will not write again, and says so only once."""
+        log.critical("the journal could not be synced: %s", fault)
+        os._exit(EXIT_FATAL)
+
+    def drain(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            await self.end()
+            self.journal.append(event(EventName.PROCESS_STOP, self.clock.now(), process=self.seat, pid=os.getpid()))
+            await self.journal.close()
+        except JournalUnavailable as error:
+            log.error("the journal could not be closed: %s", error)
+        finally:
+            self._ended.set()
+
+    def _make_journal(self) -> Journal:
+        return Journal(
+            self.settings.state_dir,
+            self.seat,
+            self.settings.node or "",
+            clock=self.clock,
+            entropy=self.entropy,
+            on_fatal=self.die,
+            observe_commit=lambda seconds: self.metrics.observe("gateway_audit_commit_seconds", seconds),
+        )
+
+    async def _take(self, message: Message) -> None:
+        match message["kind"]:
+            case "drain":
+                self.drain()
+            case "prepare":
+                await self._prepare(message)
+            case "commit":
+                await self._commit(message["version"])
+            case "abandon":
+                self._prepared = None
+            case _:
+                await self.take(message)
+
+    async def take(self, message: Message) -> None:
+        """A message of this role's own."""
+        log.error("an unknown message", extra={"kind": message["kind"]})
+
+    async def _prepare(self, message: Message) -> None:
+        try:
+            configuration = from_message(message)
+            await self.check(configuration, message)
+        except GatewayError as error:
+            self.channel.send("refused", version=message["version"], why=f"{self.seat}: {error}")
+            return
+        self._prepared = (message["version"], configuration, message)
+        self.channel.send("prepared", version=message["version"])
+
+    async def _commit(self, version: int) -> None:
+        if self._prepared is None or self._prepared[0] != version:
+            return
+        _, self.configuration, message = self._prepared
+        self.version, self.given, self._prepared = version, {**self.given, **message}, None
+        await self.adopt(message)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                await self.every_second()
+            except Unavailable as error:
+                log.warning("%s", error)
+            self.channel.send("totals", totals=self.metrics.totals())
+
+
+def keyset(message: Message, purpose: str) -> KeySet:
+    return KeySet(tuple(Key.from_json(key) for key in message["keys"][purpose]))
+
+
+def certificates(message: Message) -> list[Certificate]:
+    return [Certificate(each["chain"].encode(), each["private_key"].encode()) for each in message["certificates"]]
+
+
+async def _run(kind: Callable[[ChildEnd, Message], Child]) -> None:
+    channel = await ChildEnd.open(int(sys.argv[1]))
+    try:
+        start = await channel.receive()
+    except ChannelClosed:
+        return
+    child = kind(channel, start)
+    logs.configure(child.seat, level=logs.level(child.settings.log_level))
+    await child.serve()
+
+
+def main(kind: Callable[[ChildEnd, Message], Child], run: Callable[[Any], None] = asyncio.run) -> None:
+    """A child's entry point; `run` is the event loop's."""
+    # Draining is asked for over the channel; a signal to the whole group must not end us in the middle of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run(_run(kind))

@@ -1,0 +1,465 @@
+"""What an administrator can do with a command: one function for each, the same in a running gateway and without one.
+
+Law: a command is done, recorded in the journal with the operating system's user, and then answered, in this order; one
+that could not be recorded says so. Secrets come in and go out in the arguments and the result, and never in an event.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.audit.events import EventFields, EventName, event
+from gateway.audit.journal import Journal
+from gateway.audit.signing import CheckpointWriter
+from gateway.config.load import Loaded
+from gateway.config.schema import Settings
+from gateway.foundation.clock import Clock, SystemClock
+from gateway.foundation.entropy import Entropy, SystemEntropy
+from gateway.foundation.errors import GatewayError
+from gateway.foundation.keyring import PURPOSES, KeySet, key_versions
+from gateway.foundation.principal import Grant
+from gateway.identity import enrolment, otp, services, sessions, users
+from gateway.identity.factors import NewFactors, set_credentials
+from gateway.identity.passwords import find_weakness, hash_password
+from gateway.store import snapshot
+from gateway.store.engine import Store
+from gateway.store.migrate import migrate
+from gateway.store.people import Person
+from gateway.store.sessions import Session
+from gateway.store.tokens import ServiceToken
+from gateway.supervisor.build import read_configuration
+from gateway.supervisor.command_socket import user_name
+from gateway.supervisor.equipment import StateLock, open_keyring
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command works on. `set_credentials` (person, password, one-time-code secret) is done by whoever may read
+    the key of factor secrets."""
+
+    store: Store
+    settings: Settings
+    session_keys: KeySet
+    snapshot_keys: KeySet
+    set_credentials: Callable[[str, str, str], None]
+    roles: frozenset[str]
+    clock: Clock
+    entropy: Entropy
+    operator: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer, and what is recorded of it."""
+
+    result: dict[str, Any]
+    events: list[bytes] = field(default_factory=list)
+
+
+Command = Callable[[Context, Arguments], Done]
+
+
+def run_command(
+    context: Context, verb: str, arguments: Arguments, commands: Mapping[str, Command] | None = None
+) -> Done:
+    """Raises GatewayError in the user's words."""
+    command = (commands or COMMANDS).get(verb)
+    if command is None:
+        raise GatewayError(f"there is no command {verb!r}")
+    try:
+        return command(context, arguments)
+    except KeyError as error:
+        raise GatewayError(f"{verb} needs {error.args[0]}") from error
+
+
+def _event(context: Context, name: EventName, fields: EventFields) -> bytes:
+    fields["operator"] = context.operator
+    return event(name, context.clock.now(), **fields)
+
+
+# Tenants.
+
+
+def _tenant_add(context: Context, arguments: Arguments) -> Done:
+    added = [tenant.name for tenant in users.add_tenants(context.store, arguments["names"], context.clock)]
+    return Done({"added": added}, [_event(context, EventName.TENANT_ADD, {"tenant": name}) for name in added])
+
+
+def _tenant_list(context: Context, _: Arguments) -> Done:
+    rows = [
+        {"name": tenant.name, "created": tenant.created_at, "closed": tenant.closed_at}
+        for tenant in users.list_tenants(context.store)
+    ]
+    return Done({"tenants": rows})
+
+
+def _tenant_close(context: Context, arguments: Arguments) -> Done:
+    name = arguments["name"]
+    ended = sessions.end_of_tenant(context.store, name, "tenant closed", context.clock)
+    users.close_tenant(context.store, name, context.clock)
+    told: EventFields = {"tenant": name, "count": len(ended)}
+    return Done({"name": name, "sessions_ended": len(ended)}, [_event(context, EventName.TENANT_CLOSE, told)])
+
+
+# People.
+
+
+def _user_add(context: Context, arguments: Arguments) -> Done:
+    grants = _grants(context, arguments.get("grants", []))
+    new = users.NewUser(arguments["name"], arguments.get("home") or "-", grants)
+    person = users.add(context.store, new, context.clock, context.entropy)
+    told: EventFields = {
+        "user": person.id,
+        "name": person.name,
+        "tenant": None if person.home == "-" else person.home,
+        "grants": sorted(map(str, person.grants)),
+    }
+    events = [_event(context, EventName.USER_ADD, told)]
+    credentials = arguments.get("credentials")
+    if credentials is None:
+        return _with_link(context, person, {}, events)
+    try:
+        context.set_credentials(person.id, credentials["password"], credentials["totp_secret"])
+    except GatewayError:
+        users.remove(context.store, person.id, context.clock)
+        raise
+    events.append(_event(context, EventName.FACTOR_ADD, {"user": person.id, "name": person.name}))
+    return Done({"id": person.id, "name": person.name, "link": None}, events)
+
+
+def _user_list(context: Context, arguments: Arguments) -> Done:
+    home = arguments.get("tenant")
+    listed = [person for person in users.listing(context.store) if home in (None, person.home)]
+    return Done({"users": [_person(person) for person in listed]})
+
+
+def _user_show(context: Context, arguments: Arguments) -> Done:
+    found = users.show(context.store, arguments["name"], context.clock)
+    factors = [
+        {"kind": each.kind, "id": each.id, "state": "active" if each.disabled_at is None else "disabled"}
+        for each in found.authenticators
+    ]
+    state = _state(found.person) if found.has_password or not found.person.is_active else "enrolling"
+    person = {**_person(found.person), "display": found.person.display, "created": found.person.created_at}
+    return Done({**person, "state": state, "factors": factors, "sessions": len(found.sessions)})
+
+
+def _user_disable(context: Context, arguments: Arguments) -> Done:
+    return _ended(context, EventName.USER_DISABLE, users.disable(context.store, arguments["name"], context.clock))
+
+
+def _user_enable(context: Context, arguments: Arguments) -> Done:
+    return _ended(context, EventName.USER_ENABLE, users.enable(context.store, arguments["name"], context.clock))
+
+
+def _user_remove(context: Context, arguments: Arguments) -> Done:
+    return _ended(context, EventName.USER_REMOVE, users.remove(context.store, arguments["name"], context.clock))
+
+
+def _user_reset(context: Context, arguments: Arguments) -> Done:
+    ended = users.reset(context.store, arguments["name"], context.clock)
+    done = _ended(context, EventName.USER_RESET, ended)
+    return _with_link(context, ended.person, done.result, done.events)
+
+
+def _user_grant(context: Context, arguments: Arguments) -> Done:
+    wanted = _grants(context, arguments["grants"])
+    person = users.grant(context.store, arguments["name"], wanted, context.clock)
+    return _granted(context, EventName.GRANT_ADD, person, wanted)
+
+
+def _user_ungrant(context: Context, arguments: Arguments) -> Done:
+    unwanted = _parse_grants(arguments["grants"])
+    person = users.ungrant(context.store, arguments["name"], unwanted, context.clock)
+    return _granted(context, EventName.GRANT_REMOVE, person, unwanted)
+
+
+def _granted(context: Context, name: EventName, person: Person, which: frozenset[Grant]) -> Done:
+    events = [
+        _event(context, name, {"user": person.id, "name": person.name, "grant": str(grant)}) for grant in sorted(which)
+    ]
+    return Done({"id": person.id, "name": person.name, "grants": sorted(map(str, person.grants))}, events)
+
+
+def _ended(context: Context, name: EventName, ended: users.Ended) -> Done:
+    told: EventFields = {"user": ended.person.id, "name": ended.person.name, "count": len(ended.sessions)}
+    result = {"id": ended.person.id, "name": ended.person.name, "sessions_ended": len(ended.sessions)}
+    return Done(result, [_event(context, name, told)])
+
+
+def _with_link(context: Context, person: Person, result: dict[str, Any], events: list[bytes]) -> Done:
+    """A one-time enrolment link, which is in the answer and nowhere else."""
+    made = enrolment.open_link(context.store, context.session_keys, person.id, context.clock, context.entropy)
+    link = f"{context.settings.origin(context.settings.login_host)}/enrol/{made.token}"
+    told: EventFields = {"user": person.id, "name": person.name, "expires": made.expires_at}
+    return Done(
+        {**result, "id": person.id, "name": person.name, "link": link},
+        [*events, _event(context, EventName.ENROLMENT_CREATE, told)],
+    )
+
+
+# Service tokens.
+
+
+def _token_create(context: Context, arguments: Arguments) -> Done:
+    applications = arguments.get("applications") or None
+    new = services.NewToken(
+        arguments["name"],
+        _grants(context, arguments.get("grants", [])),
+        None if applications is None else frozenset(applications),
+        arguments.get("expires_seconds"),
+    )
+    created = services.create(context.store, new, context.session_keys, context.clock, context.entropy)
+    token = created.token
+    told: EventFields = {
+        "token_id": token.id,
+        "user": token.account,
+        "name": token.name,
+        "grants": sorted(map(str, token.grants)),
+        "applications": sorted(token.applications or ()),
+        "expires": token.expires_at,
+    }
+    result = {"id": token.id, "account": token.account, "name": token.name, "expires": token.expires_at}
+    return Done({**result, "token": created.secret.reveal()}, [_event(context, EventName.TOKEN_CREATE, told)])
+
+
+def _token_list(context: Context, _: Arguments) -> Done:
+    return Done({"tokens": [_token(token) for token in services.listing(context.store)]})
+
+
+def _token_revoke(context: Context, arguments: Arguments) -> Done:
+    revoked = services.revoke(context.store, arguments["token"], context.clock)
+    events = [_event(context, EventName.TOKEN_REVOKE, {"token_id": each.id, "name": each.name}) for each in revoked]
+    return Done({"revoked": [each.id for each in revoked]}, events)
+
+
+# Sessions.
+
+
+def _session_list(context: Context, arguments: Arguments) -> Done:
+    names = {person.id: person.name for person in users.listing(context.store)}
+    live = sessions.listing(context.store, context.clock, arguments.get("user"))
+    return Done({"sessions": [_session(session, names) for session in live]})
+
+
+def _session_revoke(context: Context, arguments: Arguments) -> Done:
+    store, clock, why = context.store, context.clock, "revoked"
+    told: EventFields
+    if (user := arguments.get("user")) is not None:
+        person = users.find(store, user)
+        ended = sessions.end_of_person(store, person.id, why, clock)
+        told = {"user": person.id, "name": person.name}
+    elif (session := arguments.get("session")) is not None:
+        ended, told = sessions.end(store, session, why, clock), {"session": session}
+    elif (tenant := arguments.get("tenant")) is not None:
+        ended, told = sessions.end_of_tenant(store, tenant, why, clock), {"tenant": tenant}
+    elif arguments.get("all"):
+        ended, told = sessions.end_all(store, why, clock), {}
+    else:
+        raise GatewayError("say which sessions: of a user, one by its id, of a tenant, or all")
+    told["count"] = len(ended)
+    return Done({"sessions_ended": len(ended)}, [_event(context, EventName.SESSION_REVOKE, told)])
+
+
+# Snapshots and keys.
+
+
+def snapshot_folder(settings: Settings) -> Path:
+    return settings.state_dir / "snapshots"
+
+
+def _snapshot_create(context: Context, _: Arguments) -> Done:
+    folder = snapshot_folder(context.settings)
+    made = snapshot.create(context.store, folder, context.snapshot_keys.current, context.clock, context.entropy)
+    removed = snapshot.prune(folder, context.settings.snapshots.keep)
+    told: EventFields = {"snapshot": made.name, "bytes": made.size, "count": len(removed)}
+    return Done({**_snapshot(made), "path": str(made.path)}, [_event(context, EventName.SNAPSHOT_CREATE, told)])
+
+
+def _snapshot_list(context: Context, _: Arguments) -> Done:
+    return Done({"snapshots": [_snapshot(each) for each in snapshot.listing(snapshot_folder(context.settings))]})
+
+
+def _snapshot_verify(context: Context, arguments: Arguments) -> Done:
+    found = snapshot.verify(_snapshot_path(context, arguments["snapshot"]), context.snapshot_keys)
+    return Done(_snapshot(found), [_event(context, EventName.SNAPSHOT_VERIFY, {"snapshot": found.name})])
+
+
+def _snapshot_path(context: Context, text: str) -> Path:
+    path = Path(text) if text.startswith("/") else snapshot_folder(context.settings) / text
+    if not path.is_file():
+        raise GatewayError(f"there is no snapshot {text!r}: `snapshot list` shows those of this state_dir")
+    return path
+
+
+def _snapshot_restore(context: Context, arguments: Arguments) -> Done:
+    path = _snapshot_path(context, arguments["snapshot"])
+    context.store.close()
+    restored = snapshot.restore(path, context.snapshot_keys, context.settings.state_dir, context.clock)
+    return Done(_snapshot(restored), [_event(context, EventName.SNAPSHOT_RESTORE, {"snapshot": restored.name})])
+
+
+def _keys_list(context: Context, _: Arguments) -> Done:
+    """The table of `keyring.PURPOSES`, with the versions that there are."""
+    rows = [
+        {
+            "purpose": row.name,
+            "id": version.id,
+            "created": version.created,
+            "is_current": version.is_current,
+            "readers": sorted(row.readers),
+            "does": row.does,
+            "loss": row.loss,
+        }
+        for row in PURPOSES
+        for version in key_versions(context.settings.state_dir / "keys", row.name)
+    ]
+    return Done({"keys": rows})
+
+
+COMMANDS: Mapping[str, Command] = {
+    "tenant.add": _tenant_add,
+    "tenant.list": _tenant_list,
+    "tenant.close": _tenant_close,
+    "user.add": _user_add,
+    "user.list": _user_list,
+    "user.show": _user_show,
+    "user.disable": _user_disable,
+    "user.enable": _user_enable,
+    "user.remove": _user_remove,
+    "user.reset": _user_reset,
+    "user.grant": _user_grant,
+    "user.ungrant": _user_ungrant,
+    "token.create": _token_create,
+    "token.list": _token_list,
+    "token.revoke": _token_revoke,
+    "session.list": _session_list,
+    "session.revoke": _session_revoke,
+    "snapshot.create": _snapshot_create,
+    "snapshot.list": _snapshot_list,
+    "snapshot.verify": _snapshot_verify,
+    "keys.list": _keys_list,
+}
+"""What the keeper does while the gateway runs. The verbs and their shapes: `gateway.cli.remote`."""
+
+OFFLINE: Mapping[str, Command] = {**COMMANDS, "snapshot.restore": _snapshot_restore}
+"""What can be done while nothing runs."""
+
+
+# Words and values.
+
+
+def _grants(context: Context, texts: list[str]) -> frozenset[Grant]:
+    """Grants to give: of roles that the policy has, so that a slip of the pen is noticed now and not in a year."""
+    grants = _parse_grants(texts)
+    unknown = sorted({grant.role for grant in grants} - context.roles)
+    if unknown:
+        known = ", ".join(sorted(context.roles)) or "none"
+        raise GatewayError(f"the policy has no role {', '.join(map(repr, unknown))}; it has: {known}")
+    return grants
+
+
+def _parse_grants(texts: list[str]) -> frozenset[Grant]:
+    try:
+        return frozenset(Grant.parse(text) for text in texts)
+    except ValueError as error:
+        raise GatewayError(str(error)) from error
+
+
+def _state(person: Person) -> str:
+    return "active" if person.is_active else "disabled"
+
+
+def _person(person: Person) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "name": person.name,
+        "home": person.home,
+        "state": _state(person),
+        "grants": sorted(map(str, person.grants)),
+    }
+
+
+def _session(session: Session, names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "user": names.get(session.person, session.person),
+        "client": session.client,
+        "amr": list(session.amr),
+        "created": session.created_at,
+        "last_used": session.last_used,
+        "until": session.until,
+    }
+
+
+def _token(token: ServiceToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "account": token.account,
+        "name": token.name,
+        "applications": None if token.applications is None else sorted(token.applications),
+        "grants": sorted(map(str, token.grants)),
+        "created": token.created_at,
+        "expires": token.expires_at,
+        "revoked": token.revoked_at,
+    }
+
+
+def _snapshot(info: snapshot.SnapshotInfo) -> dict[str, Any]:
+    return {"name": info.name, "created": info.created_at, "bytes": info.size}
+
+
+# Without a running gateway.
+
+
+def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
+    """The same commands, by this process, with the master key, under the lock that a running gateway would hold, and
+    recorded in a chain of its own. Raises GatewayError."""
+    settings, clock, entropy = loaded.settings, SystemClock(), SystemEntropy()
+    with StateLock(settings.state_dir):
+        keyring = open_keyring(settings, clock, entropy)
+        store = Store.open(settings.store, settings.state_dir)
+        migrate(store)
+        checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
+        journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
+        checkpoints.open_chain(journal.prepare())
+        policy = read_configuration(loaded.path).policy
+
+        def give_credentials(person: str, password: str, totp_secret: str) -> None:
+            new = factors_from_text(password, totp_secret, (person, settings.domain), entropy)
+            set_credentials(store, keyring.load("factor"), person, new, clock, entropy)
+
+        context = Context(
+            store=store,
+            settings=settings,
+            session_keys=keyring.load("session"),
+            snapshot_keys=keyring.load("snapshot"),
+            set_credentials=give_credentials,
+            roles=frozenset(policy.roles),
+            clock=clock,
+            entropy=entropy,
+            operator=user_name(os.getuid()),
+        )
+        done = run_command(context, verb, arguments, OFFLINE)
+        for record in done.events:
+            journal.commit_now(record)
+        journal.close_now()
+        checkpoints.sign()
+        store.close()
+    return done.result
+
+
+def factors_from_text(password: str, totp_secret: str, context: tuple[str, ...], entropy: Entropy) -> NewFactors:
+    """What `user add --credentials-stdin` is given, checked like what a person chooses. Raises GatewayError."""
+    weakness = find_weakness(password, context)
+    if weakness is not None:
+        raise GatewayError(f"the password can't be used: {weakness}")
+    try:
+        secret = otp.parse_secret(totp_secret)
+    except ValueError as error:
+        raise GatewayError(str(error)) from error
+    return NewFactors(hash_password(password, entropy), secret)

@@ -1,0 +1,187 @@
+"""What each process is given: listening sockets, keys, certificates. The only holder of the master key.
+
+Law: a process gets the keys whose row in `keyring.PURPOSES` names it, and no others, over its own pipe; neither keys
+nor the master key are in any environment or command line. Sockets are made once and outlive every process.
+"""
+
+import fcntl
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.config.load import master_key
+from gateway.config.schema import Settings
+from gateway.config.values import ListenAddress
+from gateway.foundation.clock import Clock, SystemClock
+from gateway.foundation.entropy import Entropy, SystemEntropy
+from gateway.foundation.errors import GatewayError
+from gateway.foundation.keyring import Keyring, Process
+from gateway.identity.tokens import jwks
+from gateway.proxy.tls import Certificate, ServerTls
+from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
+from gateway.supervisor.local_ca import issue
+from gateway.supervisor.roster import Seat
+
+BACKLOG = 1024
+LOCK = Path("run/lock")
+
+
+class Equipment:
+    def __init__(self, configuration: Configuration, sockets: ExitStack, listening: dict[str, socket.socket]) -> None:
+        self._settings, self._sockets, self._listening = configuration.settings, sockets, listening
+        self.slots = worker_count(self._settings)
+        self._clock: Clock = SystemClock()
+        self._entropy: Entropy = SystemEntropy()
+        self._keyring = open_keyring(self._settings, self._clock, self._entropy)
+        self._certificates = self._read_certificates(configuration)
+
+    @classmethod
+    def for_configuration(cls, configuration: Configuration) -> Self:
+        """Take the lock of this `state_dir` and bind every socket. Raises GatewayError in the user's words."""
+        with ExitStack() as stack:
+            settings = configuration.settings
+            stack.enter_context(StateLock(settings.state_dir))
+            listening: dict[str, socket.socket] = {}
+            for name, address in (("https", settings.listen.https), ("http", settings.listen.http)):
+                _refuse_taken(f"listen.{name}", address)
+            for slot in range(worker_count(settings)):
+                listening[f"https/{slot}"] = stack.enter_context(
+                    _listen("listen.https", settings.listen.https, shared=True)
+                )
+                listening[f"http/{slot}"] = stack.enter_context(
+                    _listen("listen.http", settings.listen.http, shared=True)
+                )
+            listening["ops"] = stack.enter_context(_listen("listen.ops", settings.listen.ops, shared=False))
+            for name, path in (("portal", PORTAL_SOCKET), ("keeper", KEEPER_SOCKET)):
+                listening[name] = stack.enter_context(_listen_unix(settings.state_dir / path))
+            return cls(configuration, stack.pop_all(), listening)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sockets.close()
+
+    def descriptors(self, seat: Seat) -> dict[str, int]:
+        """The sockets of a seat, by what they are for."""
+        match seat.role:
+            case "worker":
+                return {name: self._listening[f"{name}/{seat.index}"].fileno() for name in ("https", "http")}
+            case "portal":
+                return {"portal": self._listening["portal"].fileno()}
+            case "keeper":
+                return {"ops": self._listening["ops"].fileno(), "keeper": self._listening["keeper"].fileno()}
+
+    def for_role(self, role: Process) -> dict[str, Any]:
+        """Keys and certificates for one process, as they go over its pipe."""
+        keys = {
+            name: [key.as_json() for key in keyset.keys] for name, keyset in self._keyring.for_process(role).items()
+        }
+        given: dict[str, Any] = {"keys": keys, "jwks": jwks(self._keyring.load("assertion"))}
+        if role in ("worker", "keeper"):
+            given["certificates"] = [
+                {"chain": each.chain.decode(), "private_key": each.private_key.decode()} for each in self._certificates
+            ]
+        return given
+
+    def renewed(self, configuration: Configuration) -> "Equipment":
+        """The same sockets, with certificates and keys read again. Raises GatewayError."""
+        return Equipment(configuration, self._sockets, self._listening)
+
+    def hide_master_key(self, environment: dict[str, str]) -> None:
+        if self._settings.master_key.env is not None:
+            environment.pop(self._settings.master_key.env, None)
+
+    def _read_certificates(self, configuration: Configuration) -> list[Certificate]:
+        settings = configuration.settings
+        if settings.tls.local_ca:
+            names = certificate_names(configuration)
+            return [issue(settings.state_dir, names, self._keyring.load("tls"), self._clock, self._entropy)]
+        certificates = []
+        for each in settings.tls.certificates:
+            try:
+                certificates.append(Certificate(each.certificate.read_bytes(), each.private_key.read_bytes()))
+            except OSError as error:
+                raise GatewayError(f"tls.certificates: {error.filename}: {error.strerror}") from error
+        ServerTls(certificates)
+        return certificates
+
+
+class StateLock:
+    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / LOCK
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise GatewayError(f"another gateway is working on {self._path.parents[1]}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def open_keyring(settings: Settings, clock: Clock, entropy: Entropy) -> Keyring:
+    return Keyring(settings.state_dir / "keys", master_key(settings).reveal(), clock, entropy)
+
+
+def worker_count(settings: Settings) -> int:
+    return len(os.sched_getaffinity(0)) if settings.workers == "auto" else settings.workers
+
+
+def certificate_names(configuration: Configuration) -> list[str]:
+    """Every host that is served: the domain and one level below it, and each application's own."""
+    domain = configuration.settings.domain
+    names = {domain: None, f"*.{domain}": None}
+    for application in configuration.policy.applications.values():
+        name = application.host.replace("{tenant}", "*")
+        if name.partition(".")[2] != domain:
+            names[name] = None
+    return list(names)
+
+
+def _listen(setting: str, address: ListenAddress, *, shared: bool) -> socket.socket:
+    """`shared`: one of several sockets on this address, between which the kernel spreads connections."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((address.host, address.port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise GatewayError(f"{setting}: {address} can't be used: {error.strerror}") from error
+    return listening
+
+
+def _refuse_taken(setting: str, address: ListenAddress) -> None:
+    """With SO_REUSEPORT alone a second gateway of the same user would be let in and take half of the connections."""
+    _listen(setting, address, shared=False).close()
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > 107:
+        raise GatewayError(f"state_dir is too long: the socket {path} may have 107 characters (unix(7))")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    path.chmod(0o660)
+    listening.listen(BACKLOG)
+    return listening

@@ -1,0 +1,205 @@
+"""The keeper's entry: signs checkpoints, keeps the store in order, makes snapshots, answers commands and monitoring."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from gateway.audit.chain import Opening
+from gateway.audit.events import EventName, event
+from gateway.audit.files import SyncFailed
+from gateway.audit.journal import Journal
+from gateway.audit.signing import CheckpointWriter, torn_event
+from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
+from gateway.identity import sessions
+from gateway.identity.directory import Directory
+from gateway.proxy.tls import ServerTls, prove
+from gateway.store import snapshot
+from gateway.store.engine import Store
+from gateway.store.migrate import migrate
+from gateway.store.reader import Reader
+from gateway.store.sweep import sweep
+from gateway.supervisor.channel import Message
+from gateway.supervisor.child import Child, certificates, main
+from gateway.supervisor.command_socket import command_app
+from gateway.supervisor.commands import Context, run_command, snapshot_folder
+from gateway.supervisor.ops import ops_app
+
+CHECKPOINT_SECONDS = 2.0
+SWEEP_SECONDS = 60.0
+CREDENTIALS_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Keeper(Child):
+    role = "keeper"
+
+    async def open_journal(self, journal: Journal) -> None:
+        """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
+        self._signing = ThreadPoolExecutor(1, "signing")
+        self._checkpoints = CheckpointWriter(
+            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock
+        )
+        await self._sign(lambda: self._checkpoints.open_chain(journal.opening))
+
+    async def begin(self) -> None:
+        settings = self.settings
+        self._store = Store.open(settings.store, settings.state_dir)
+        await asyncio.to_thread(migrate, self._store)
+        self._reader = Reader.open(settings.store, settings.state_dir)
+        self._directory = Directory(
+            self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
+        )
+        await self._directory.start()
+        for torn in await self._sign(self._checkpoints.find_torn):
+            await self.journal.commit(torn_event(torn, self.clock.now()))
+        self._commands = asyncio.Lock()
+        self._runners = [
+            await self._listen("keeper", command_app(self.command)),
+            await self._listen("ops", ops_app(self), ServerTls(certificates(self.given))),
+        ]
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(work()) for work in (self._sign_regularly, self._sweep, self._snapshot)]
+
+    async def _listen(self, name: str, app: web.Application, tls: ServerTls | None = None) -> web.AppRunner:
+        if tls is not None:
+            prove(tls.context)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await runner.setup()
+        listening = socket.socket(fileno=self.descriptors[name])
+        await web.SockSite(runner, listening, ssl_context=tls.context if tls else None).start()
+        return runner
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._directory.stop()
+        await self._sign(self._checkpoints.sign)
+
+    # What others ask.
+
+    async def answer(self, what: str, arguments: Message) -> Any:
+        match what:
+            case "open-chain":
+                opening = Opening(**arguments["opening"])
+                await self._sign(lambda: self._checkpoints.open_chain(opening))
+                return None
+            case "record-uses":
+                await asyncio.to_thread(sessions.record_uses, self._store, arguments["uses"])
+                return None
+            case _:
+                return await super().answer(what, arguments)
+
+    async def take(self, message: Message) -> None:
+        """What the supervisor wants recorded: it keeps no journal itself."""
+        if message["kind"] != "record":
+            return await super().take(message)
+        try:
+            await self.journal.commit(event(EventName(message["event"]), self.clock.now(), **message["fields"]))
+        except JournalUnavailable as error:
+            log.error("%s could not be recorded: %s", message["event"], error)
+        return None
+
+    async def command(self, verb: str, arguments: Message, operator: str) -> Any:
+        """A command from the socket. Raises GatewayError."""
+        if verb in ("reload", "status"):
+            return await self.channel.ask("supervisor", verb, deadline=15.0)
+        async with self._commands:
+            context = self._context(operator)
+            done = await asyncio.to_thread(run_command, context, verb, arguments)
+            for record in done.events:
+                await self.journal.commit(record)
+        return done.result
+
+    def _context(self, operator: str) -> Context:
+        loop = asyncio.get_running_loop()
+
+        def set_credentials(person: str, password: str, totp_secret: str) -> None:
+            asking = self.channel.ask(
+                "portal",
+                "set-credentials",
+                deadline=CREDENTIALS_SECONDS,
+                person=person,
+                password=password,
+                totp_secret=totp_secret,
+            )
+            asyncio.run_coroutine_threadsafe(asking, loop).result(CREDENTIALS_SECONDS + 1)
+
+        return Context(
+            store=self._store,
+            settings=self.settings,
+            session_keys=self.keys("session"),
+            snapshot_keys=self.keys("snapshot"),
+            set_credentials=set_credentials,
+            roles=frozenset(self.configuration.policy.roles),
+            clock=self.clock,
+            entropy=self.entropy,
+            operator=operator,
+        )
+
+    # For monitoring (ops.py).
+
+    async def totals(self) -> Any:
+        return await self.channel.ask("supervisor", "totals", deadline=2.0)
+
+    async def status(self) -> Any:
+        return await self.channel.ask("supervisor", "status", deadline=2.0)
+
+    @property
+    def directory(self) -> Directory:
+        return self._directory
+
+    # Regular work.
+
+    async def _sign(self, work: Callable[[], Result]) -> Result:
+        """On the signing thread: it reads files, hashes and syncs. A failed sync ends the process."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._signing, work)
+        except SyncFailed as fault:
+            self.die(fault)
+
+    async def _sign_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            try:
+                await self._sign(self._checkpoints.sign)
+            except (GatewayError, OSError) as error:
+                log.error("no checkpoint could be signed: %s", error)
+
+    async def _sweep(self) -> None:
+        """Remove what is over: pending sign-ins, spent links, old sessions, old entries of the change feed."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await asyncio.to_thread(sessions.end_idle, self._store, self.settings.sessions.idle, self.clock)
+                await asyncio.to_thread(self._store.run, lambda connection: sweep(connection, self.clock.now()))
+            except Unavailable as error:
+                log.warning("the store could not be swept: %s", error)
+
+    async def _snapshot(self) -> None:
+        """One every `snapshots.every`, counted from the newest there is, so that restarts don't put it off."""
+        while True:
+            made = snapshot.listing(snapshot_folder(self.settings))
+            newest = made[0].created_at if made else 0.0
+            self.metrics.set("gateway_snapshot_timestamp_seconds", newest)
+            due = newest + self.settings.snapshots.every - self.clock.now()
+            if due > 0:
+                await asyncio.sleep(min(due, SWEEP_SECONDS))
+                continue
+            try:
+                await self.command("snapshot.create", {}, "keeper")
+            except GatewayError as error:
+                log.error("no snapshot could be made: %s", error)
+                await asyncio.sleep(SWEEP_SECONDS)
+
+
+if __name__ == "__main__":
+    main(Keeper)

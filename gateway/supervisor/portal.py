@@ -1,0 +1,81 @@
+"""The portal's entry: serves the sign-in pages on the socket that workers reach as an upstream."""
+
+import asyncio
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from gateway.identity.enrolment import Enrolment, EnrolmentKeys
+from gateway.identity.factors import set_credentials
+from gateway.identity.passwords import Passwords
+from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
+from gateway.identity.tokens import AssertionVerifier
+from gateway.policy.compile import PORTAL
+from gateway.portal import Services, create_app
+from gateway.store.engine import Store
+from gateway.supervisor.channel import Message
+from gateway.supervisor.child import Child, main
+from gateway.supervisor.commands import factors_from_text
+
+
+class Portal(Child):
+    role = "portal"
+
+    async def begin(self) -> None:
+        self._store = Store.open(self.settings.store, self.settings.state_dir)
+        self._passwords = Passwords(self.entropy)
+        self._runner = web.AppRunner(create_app(self._services()), access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.SockSite(self._runner, socket.socket(fileno=self.descriptors["portal"])).start()
+
+    def _services(self) -> Services:
+        settings = self.settings
+        issuer = settings.origin(settings.login_host)
+        keys = SignInKeys(self.keys("session"), self.keys("hand-over"), self.keys("factor"))
+        lives = SignInSettings(settings.login_host, settings.sessions.idle, settings.sessions.absolute)
+        return Services(
+            domain=settings.domain,
+            public_port=self.configuration.public_port,
+            absolute_seconds=settings.sessions.absolute,
+            sign_in=SignIn(self._store, keys, self._passwords, lives, self.clock, self.entropy),
+            enrolment=Enrolment(
+                self._store,
+                EnrolmentKeys(self.keys("session"), self.keys("factor")),
+                self._passwords,
+                settings.domain,
+                self.clock,
+                self.entropy,
+            ),
+            hand_over_keys=self.keys("hand-over"),
+            verifier=AssertionVerifier(self.given["jwks"], issuer, PORTAL, self.clock),
+            jwks=self.given["jwks"],
+            clock=self.clock,
+            entropy=self.entropy,
+            record=self._record,
+            count=self.metrics.count,
+        )
+
+    async def _record(self, fragment: bytes) -> None:
+        await self.journal.commit(fragment)
+
+    async def answer(self, what: str, arguments: Message) -> Any:
+        """`user add --credentials-stdin`: only this process may read the key of factor secrets."""
+        if what != "set-credentials":
+            return await super().answer(what, arguments)
+        context = (arguments["person"], self.settings.domain)
+        new = await asyncio.to_thread(
+            factors_from_text, arguments["password"], arguments["totp_secret"], context, self.entropy
+        )
+        keys, clock, entropy = self.keys("factor"), self.clock, self.entropy
+        await asyncio.to_thread(set_credentials, self._store, keys, arguments["person"], new, clock, entropy)
+        return None
+
+    async def end(self) -> None:
+        await self._runner.cleanup()
+        self._passwords.close()
+        self._store.close()
+
+
+if __name__ == "__main__":
+    main(Portal)

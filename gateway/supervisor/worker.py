@@ -1,0 +1,158 @@
+"""A worker's entry: builds the data plane and keeps it in time. The only place that names uvloop."""
+
+import asyncio
+import socket
+
+import uvloop
+
+from gateway.foundation.errors import GatewayError
+from gateway.identity.directory import Directory
+from gateway.identity.tokens import AssertionSigner
+from gateway.policy.endpoints import Upstream
+from gateway.policy.path import NormalPath
+from gateway.proxy.connection import ClientConnection
+from gateway.proxy.listener import Listener, Redirecting
+from gateway.proxy.service import Keys, Limits, Service, Timeouts
+from gateway.proxy.tls import ServerTls, client_context, prove
+from gateway.proxy.upstreams import Upstreams
+from gateway.store.reader import Reader
+from gateway.supervisor.build import Configuration
+from gateway.supervisor.channel import Message
+from gateway.supervisor.child import Child, certificates, main
+
+SWEEP_SECONDS = 0.25
+ROOT = NormalPath(b"/", ("",))
+
+
+class Worker(Child):
+    role = "worker"
+
+    async def begin(self) -> None:
+        loop, settings = asyncio.get_running_loop(), self.settings
+        self._reader = Reader.open(settings.store, settings.state_dir)
+        self._directory = Directory(
+            self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
+        )
+        await self._directory.start()
+        self._tls = self._server_tls(self.given)
+        self.service = self._build(loop)
+        self._directory.on_change = self._on_change
+        self._listeners = [
+            Listener(loop, self._socket("https"), lambda: ClientConnection(self.service), self._tls, self._has_room),
+            Listener(loop, self._socket("http"), self._redirecting, None, self._has_room),
+        ]
+        self._tasks = [loop.create_task(self._sweep()), loop.create_task(self._watch_time())]
+        self._reviews: set[asyncio.Task[None]] = set()
+        self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
+        for listener in self._listeners:
+            listener.start()
+
+    def _build(self, loop: asyncio.AbstractEventLoop) -> Service:
+        settings = self.settings
+        upstreams = Upstreams(
+            self.clock,
+            client_context(settings.tls.upstream_ca),
+            settings.timeouts.upstream_connect,
+            self._report_upstream,
+        )
+        return Service(
+            loop=loop,
+            snapshot=self.configuration.snapshot(self.version),
+            directory=self._directory,
+            journal=self.journal,
+            signer=self._signer(),
+            upstreams=upstreams,
+            keys=Keys(self.keys("hand-over")),
+            metrics=self.metrics,
+            clock=self.clock,
+            entropy=self.entropy,
+            timeouts=self._timeouts(),
+            limits=Limits(settings.limits.connections, settings.limits.requests, settings.limits.body),
+        )
+
+    def _signer(self) -> AssertionSigner:
+        issuer = self.settings.origin(self.settings.login_host)
+        return AssertionSigner(self.keys("assertion"), issuer, self.clock, self.entropy)
+
+    def _timeouts(self) -> Timeouts:
+        timeouts = self.settings.timeouts
+        return Timeouts(timeouts.head, timeouts.idle, timeouts.body, timeouts.upstream_head)
+
+    def _server_tls(self, message: Message) -> ServerTls:
+        tls = ServerTls(certificates(message))
+        prove(tls.context)
+        return tls
+
+    def _socket(self, name: str) -> socket.socket:
+        return socket.socket(fileno=self.descriptors[name])
+
+    def _redirecting(self) -> Redirecting:
+        return Redirecting(self.service.loop, self.service.memory, self._origin_of_host)
+
+    def _origin_of_host(self, host: str) -> str | None:
+        snapshot = self.service.snapshot
+        return snapshot.origin(host) if snapshot.policy.match(host, "GET", ROOT).application else None
+
+    def _has_room(self, opening: int) -> bool:
+        return len(self.service.connections) + opening < self.service.limits.connections
+
+    def _report_upstream(self, upstream: Upstream, is_up: bool) -> None:
+        for application in self.service.snapshot.policy.applications.values():
+            if upstream in application.upstreams:
+                self.metrics.set("gateway_upstream_up", float(is_up), application.name, str(upstream))
+
+    # Reload.
+
+    async def check(self, configuration: Configuration, message: Message) -> None:
+        self._server_tls(message)
+        try:
+            client_context(configuration.settings.tls.upstream_ca)
+        except OSError as error:
+            raise GatewayError(f"tls.upstream_ca: {error}") from error
+
+    async def adopt(self, message: Message) -> None:
+        service, settings = self.service, self.settings
+        self._listeners[0].tls = self._server_tls(message)
+        service.upstreams.tls = client_context(settings.tls.upstream_ca)
+        service.upstreams.connect_seconds = settings.timeouts.upstream_connect
+        service.signer = self._signer()
+        service.keys = Keys(self.keys("hand-over"))
+        service.timeouts = self._timeouts()
+        service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
+        service.snapshot = self.configuration.snapshot(self.version)
+        self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
+        await service.live.policy_changed()
+
+    # Changes and time.
+
+    def _on_change(self, ids: frozenset[str]) -> None:
+        task = self.service.loop.create_task(self.service.live.identities_changed(ids))
+        self._reviews.add(task)
+        task.add_done_callback(self._reviews.discard)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.service.sweep()
+
+    async def _watch_time(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self.service.live.time_passed(self.clock.now())
+
+    async def every_second(self) -> None:
+        if uses := self._directory.drain_uses():
+            await self.channel.ask("keeper", "record-uses", uses=uses)
+
+    async def end(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        await self.service.drain(self.settings.timeouts.drain)
+        for task in self._tasks:
+            task.cancel()
+        await self._directory.stop()
+        await self.every_second()
+
+
+if __name__ == "__main__":
+    main(Worker, uvloop.run)
