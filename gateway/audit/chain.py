@@ -48,6 +48,15 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
+def parse(line: bytes) -> dict[str, object] | None:
+    """A line that somebody else may have written, as a JSON object; None if it is not one."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def first_hash(opening: Opening) -> str:
     return sha256(b"btb-gateway chain v1\n" + canonical(opening.as_json())).hexdigest()
 
@@ -92,12 +101,9 @@ class ChainCheck:
         return None
 
     def _difference(self, line: bytes) -> str:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return "is not JSON"
-        if not isinstance(record, dict):
-            return "is not a record"
+        record = parse(line)
+        if record is None:
+            return "is not a JSON object"
         if record.get("v") != VERSION:
             return f"has format version {record.get('v')!r}, not {VERSION}"
         if record.get("seq") != self.seq + 1:

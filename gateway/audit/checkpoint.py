@@ -79,7 +79,7 @@ def parse(content: bytes, public_keys: Mapping[str, Ed25519PublicKey]) -> Checkp
         signature = base64.b64decode(members.pop("signature"), validate=True)
         checkpoint = _checkpoint(members)
         spelled = canonical({**members, "signature": base64.b64encode(signature).decode()}) + b"\n"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCheckpoint(f"is not a checkpoint: {error}") from error
     if spelled != content or _members(checkpoint) != members:
         raise BadCheckpoint("is not spelled like a checkpoint")

@@ -241,7 +241,7 @@ def redact_path(target: str, secret: Sequence[int] = ()) -> str:
 
 def stamp(time: float) -> str:
     """The same text as `clock.isoformat`, at a third of its cost: the calendar is asked once a second."""
-    second, microsecond = divmod(int(time * 1_000_000), 1_000_000)
+    second, microsecond = divmod(int(time * 1_000_000 + 0.5), 1_000_000)
     return f"{_second(second)}{microsecond:06d}Z"
 
 

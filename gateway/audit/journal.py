@@ -130,6 +130,11 @@ class Journal:
 
     async def close(self) -> None:
         """End the chain with `chain:close`. Raises JournalUnavailable if that can't be made durable."""
+        if self._state is _State.NEW:
+            # Its opening may not be signed: no record, then.
+            self._state, self._why = _State.CLOSED, "the journal is closed"
+            self._writer.close()
+            return
         try:
             closing = self.commit(event(EventName.CHAIN_CLOSE, self._clock.now()))
             self._state, self._why = _State.CLOSED, "the journal is closed"

@@ -7,13 +7,13 @@ Memory is bounded: chains are merged by time, and each is open only while its tu
 """
 
 import heapq
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
 
+from gateway.audit.chain import parse
 from gateway.audit.events import member, stamp
 from gateway.audit.journal import FOLDER
 from gateway.audit.reader import ChainReader, chain_folders
@@ -82,7 +82,7 @@ class _Sieve:
             return None
         if self._text not in line.lower():
             return None
-        record = _parse(line)
+        record = parse(line)
         return record if record is not None and self._wanted.fits(record) else None
 
 
@@ -117,7 +117,7 @@ def _is_waiting(record: Record, waiting: dict[str, Record]) -> bool:
 
 
 def _join(line: bytes, waiting: dict[str, Record]) -> None:
-    outcome = _parse(line) if waiting else None
+    outcome = parse(line) if waiting else None
     decision = waiting.pop(member(outcome, "request_id") or "", None) if outcome else None
     if outcome and decision is not None:
         told = ("time", "status", "bytes_in", "bytes_out", "duration_ms", "upstream", "fault")
@@ -165,14 +165,6 @@ def _start(folder: Path) -> str:
 
 
 def _time(line: bytes) -> bytes:
-    """Of a record, without parsing it: `time` follows `kind`, and nothing before them holds a bare quote."""
+    """Of a record, without parsing it: the first member of this name, since no value holds a bare quote."""
     begin = line.find(_TIME) + len(_TIME)
     return line[begin : begin + _STAMP_BYTES]
-
-
-def _parse(line: bytes) -> Record | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None

@@ -1,10 +1,9 @@
 """One chain, read forward from signed head to signed head."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.audit.chain import ChainCheck, Head, Opening
+from gateway.audit.chain import ChainCheck, Head, Opening, parse
 from gateway.audit.checkpoint import ChainState
 from gateway.audit.events import member
 from gateway.audit.files import SystemFiles, is_live
@@ -105,18 +104,15 @@ class _Outcomes:
 
     def take(self, line: bytes) -> str | None:
         """What is wrong with a record's content, or None."""
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return "is not JSON"
-        if not isinstance(record, dict) or record.get("kind") not in _KINDS:
-            return "is of no known kind"
-        request_id = member(record, "request_id")
-        if record["kind"] == "decision":
-            self._begin(request_id or "")
-        elif record["kind"] == "outcome":
-            self._end(request_id or "")
-        return None
+        record = parse(line)
+        if record is None:
+            return "is not a JSON object"
+        kind, request_id = member(record, "kind"), member(record, "request_id") or ""
+        if kind == "decision":
+            self._begin(request_id)
+        elif kind == "outcome":
+            self._end(request_id)
+        return None if kind in _KINDS else "is of no known kind"
 
     def _begin(self, request_id: str) -> None:
         self._open[request_id] = None

@@ -70,5 +70,7 @@ def _may_pass(own_name: bytes | None, own_application: bool) -> bool:
 
 def _own_name(segment: bytes) -> bytes | None:
     """Which of our cookies any parser could take this pair for: blanks and leading `=` are what parsers skip."""
+    if _OURS not in segment:
+        return None
     name = segment.lstrip(b"= \t").partition(b"=")[0].rstrip(_BLANK)
     return name if name == _OURS or name.startswith(_OURS_EXTENDED) else None

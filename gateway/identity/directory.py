@@ -124,13 +124,16 @@ class Directory:
 
         Not a use of the session: an open stream alone does not keep it alive. Raises StoreUnavailable.
         """
+        if principal.is_anonymous:
+            return principal
         copy = await self._follower.current()
         if principal.is_service:
             return self._unless_over(self._service_of(copy, principal.credential.id))
         held = self._hold(copy, principal.session)
-        if held is None or await self._is_idle(held):
+        found = None if held is None else self._unless_over(held.principal)
+        if held is None or found is None or await self._is_idle(held):
             return None
-        return self._unless_over(held.principal)
+        return found if held.principal is found else await self.current(principal)
 
     def idle_at(self, principal: Principal) -> float | None:
         """Unix seconds at which this session ends unless it is used again; None for what has no idle time."""
@@ -152,7 +155,7 @@ class Directory:
         if held is None or principal is None or await self._is_idle(held):
             return None
         if held.principal is not principal:
-            # It changed while the store was asked.
+            # It changed while the store was asked about its last use.
             return await self._find_session(token, host)
         _remember(self._verified, (token, host), held)
         held.last_used = max(held.last_used, self._clock.now())

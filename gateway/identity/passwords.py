@@ -132,7 +132,7 @@ def _prepared(password: str) -> str:
 
 
 def _cores(folded: str) -> set[str]:
-    """As a whole, without the signs in it, and without the digits that people put around a word to please other rules."""
+    """As a whole, without signs, and without the digits that people put around a word to please other rules."""
     bare = "".join(character for character in folded if character.isalnum())
     return {folded, bare, bare.strip("0123456789")}
 

@@ -95,6 +95,8 @@ class SignIn:
         back = self._open(request)
         if request is not None and back is None:
             return Refused(Why.EXPIRED_REQUEST, session=session)
+        if not session:
+            return Prompt(FIRST, back)
         return await self._store.arun(lambda connection: self._begin(connection, back, session))
 
     async def password(

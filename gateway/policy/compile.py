@@ -5,15 +5,13 @@ from functools import partial
 from gateway.foundation.durations import format_duration
 from gateway.foundation.errors import InvalidFile
 from gateway.policy import schema
-from gateway.policy.endpoints import TENANT_LABEL, Upstream
+from gateway.policy.endpoints import TENANT_LABEL
 from gateway.policy.match import Policy
 from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.restrict import Restriction, Window
 from gateway.policy.routes import Application, Route, grow
 from gateway.policy.rules import AllOf, AnyOf, Authenticated, FreshCode, Permission, Rule, Step
-
-__all__ = ["PORTAL", "Application", "InvalidPolicy", "Policy", "Upstream", "compile_policy"]
 
 PORTAL = "gateway.portal"
 """The application of ours whose routes under `/.gateway/` are on every host."""

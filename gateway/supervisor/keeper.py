@@ -57,8 +57,7 @@ class Keeper(Child):
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
         )
         await self._directory.start()
-        for torn in await self._sign(self._checkpoints.find_torn):
-            await self.journal.commit(torn_event(torn, self.clock.now()))
+        self._troubles: dict[str, str] = {}
         self._commands = asyncio.Lock()
         self._runners = [
             await self._listen("keeper", command_app(self.command)),
@@ -82,7 +81,7 @@ class Keeper(Child):
         for runner in self._runners:
             await runner.cleanup()
         await self._directory.stop()
-        await self._sign(self._checkpoints.sign)
+        await self._checkpoint()
 
     # What others ask.
 
@@ -170,9 +169,21 @@ class Keeper(Child):
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             try:
-                await self._sign(self._checkpoints.sign)
+                await self._checkpoint()
             except (GatewayError, OSError) as error:
                 log.error("no checkpoint could be signed: %s", error)
+
+    async def _checkpoint(self) -> None:
+        """Record what a crash has torn, before the chain is said to have ended; then sign what is on disk."""
+        for torn in await self._sign(self._checkpoints.find_torn):
+            await self.journal.commit(torn_event(torn, self.clock.now()))
+        await self._sign(self._checkpoints.sign)
+        news = {chain: why for chain, why in self._checkpoints.troubles.items() if self._troubles.get(chain) != why}
+        self._troubles = dict(self._checkpoints.troubles)
+        for chain, why in news.items():
+            log.critical("a chain of the journal can't be followed: %s", why, extra={"chain": chain})
+            broken = event(EventName.JOURNAL_BROKEN, self.clock.now(), chain=chain, problems=[why])
+            await self.journal.commit(broken)
 
     async def _sweep(self) -> None:
         """Remove what is over: pending sign-ins, spent links, old sessions, old entries of the change feed."""

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+from gateway import __version__
 from gateway.config.schema import Settings
 from gateway.foundation import logs
+from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.errors import GatewayError, InvalidFile
 from gateway.metrics import Ledger, Metrics
 from gateway.proxy.tls import OPENSSL_CONF
@@ -74,8 +77,12 @@ class Master:
         self._stop_requested = self._reload_requested = self._announced = False
         self._ledger, self._metrics = Ledger(), Metrics()
         self._metrics.set("gateway_config_reload_failed", 0)
+        for seat in self._roster.seats:
+            self._metrics.count("gateway_processes_replaced_total", seat.role, by=0)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._clock: Clock = SystemClock()
         self._started = time.monotonic()
+        self._unrecorded: deque[Message] = deque(maxlen=1000)
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
@@ -242,6 +249,7 @@ class Master:
         match message["kind"]:
             case "ready":
                 self._roster.ready(child.seat, time.monotonic())
+                self._pass_on_records()
                 self._say_ready()
             case "totals":
                 self._ledger.update(child.name, message["totals"])
@@ -290,25 +298,32 @@ class Master:
             child.channel.send({**answer, "unavailable": unavailable})
 
     def _record(self, event: str, **fields: Any) -> None:
-        """Into the journal, through the keeper; kept in its pipe while it starts."""
-        keeper = self._children.get("keeper")
-        if keeper is not None:
-            keeper.channel.send({"kind": "record", "event": event, "fields": fields})
+        """Into the journal, by way of the keeper; kept here while that one is away, so that its own end is recorded."""
         log.info(event, extra={"fields": fields})
+        self._unrecorded.append({"kind": "record", "event": event, "fields": fields})
+        self._pass_on_records()
+
+    def _pass_on_records(self) -> None:
+        keeper = self._children.get("keeper")
+        if keeper is not None and keeper.seat.state is State.READY:
+            while self._unrecorded:
+                keeper.channel.send(self._unrecorded.popleft())
 
     def _status(self) -> dict[str, Any]:
-        now = time.monotonic()
+        """Times are unix seconds, like in every answer to a command (`gateway.cli.remote`)."""
+        began = self._clock.now() - time.monotonic()
         return {
-            "version": self._version,
+            "node": self._configuration.settings.node,
+            "version": __version__,
             "config": self._configuration.digest,
-            "uptime_seconds": round(now - self._started, 1),
+            "since": began + self._started,
             "ready": self._roster.all_ready,
             "processes": [
                 {
-                    "name": seat.name,
-                    "state": seat.state.name.lower(),
+                    "process": seat.name,
                     "pid": self._children[seat.name].process.pid if seat.name in self._children else None,
-                    "seconds": round(now - seat.since, 1),
+                    "state": seat.state.name.lower(),
+                    "since": began + seat.since,
                 }
                 for seat in self._roster.seats
             ],
@@ -363,7 +378,7 @@ class Master:
         self._metrics.set("gateway_config_reload_failed", 0)
         self._record("settings:reload", old=old.digest, new=reload.configuration.digest)
         for answer in reload.answer:
-            answer({"version": reload.version, "old": old.digest, "new": reload.configuration.digest}, None)
+            answer({"config": reload.configuration.digest}, None)
 
     def _abandon_reload(self, reload: Reload, why: str) -> None:
         self._reload = None

@@ -18,11 +18,16 @@ from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, main
 from gateway.supervisor.commands import factors_from_text
 
+SIGN_IN_RESULTS = ("success", "failure", "throttled")
+
 
 class Portal(Child):
     role = "portal"
 
     async def begin(self) -> None:
+        for result in SIGN_IN_RESULTS:
+            # A series that is there from the start: otherwise Prometheus can't see its first step from 0 to 1.
+            self.metrics.count("gateway_sign_ins_total", result, by=0)
         self._store = Store.open(self.settings.store, self.settings.state_dir)
         self._passwords = Passwords(self.entropy)
         self._runner = web.AppRunner(create_app(self._services()), access_log=None, handle_signals=False)

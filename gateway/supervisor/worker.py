@@ -1,6 +1,7 @@
 """A worker's entry: builds the data plane and keeps it in time. The only place that names uvloop."""
 
 import asyncio
+import gc
 import socket
 
 import uvloop
@@ -10,6 +11,7 @@ from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
 from gateway.policy.endpoints import Upstream
 from gateway.policy.path import NormalPath
+from gateway.policy.reasons import Reason
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.listener import Listener, Redirecting
 from gateway.proxy.service import Keys, Limits, Service, Timeouts
@@ -44,6 +46,11 @@ class Worker(Child):
         self._tasks = [loop.create_task(self._sweep()), loop.create_task(self._watch_time())]
         self._reviews: set[asyncio.Task[None]] = set()
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
+        for reason in Reason:
+            self.metrics.count("gateway_decisions_total", reason.value, by=0)
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         for listener in self._listeners:
             listener.start()
 

@@ -40,7 +40,8 @@ def test_no_byte_can_change(bit: int) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"\n", b"{}\n", b"[]\n", b"null\n", b'"x"\n', FILE[:-1], FILE + b"\n", FILE + FILE, b" " + FILE,
+        b"", b"[" * 100_000, b"\n", b"{}\n", b"[]\n", b"null\n", b'"x"\n', FILE[:-1], FILE + b"\n",
+        FILE + FILE, b" " + FILE,
         FILE.replace(b'"seq":3', b'"seq":3,"seq":3'), FILE.replace(b'"number":7', b'"number":7.0'),
     ],
 )  # fmt: skip

@@ -53,7 +53,8 @@ def test_a_decision_has_every_field_of_the_contract(records: Records) -> None:
 def test_nobody_is_null_and_not_an_empty_string() -> None:
     record = members(identity_fragment(ANONYMOUS))
     assert record == {
-        "user": None, "name": None, "session": None, "credential": {"kind": "none", "id": None}, "amr": [], "grants": [],
+        "user": None, "name": None, "session": None, "credential": {"kind": "none", "id": None},
+        "amr": [], "grants": [],
     }  # fmt: skip
     assert members(route_fragment(None, None)) == {"application": None, "route": None, "upstream": None}
 
@@ -186,7 +187,6 @@ def test_long_values_are_cut_and_say_so(records: Records) -> None:
         "😀",
         '","kind":"decision',
         "\ud800",
-        "\udcff",
     ],
 )
 def test_no_value_ends_a_string_or_begins_a_line(records: Records, hostile: str) -> None:

@@ -76,6 +76,21 @@ def test_a_segment_that_is_begun_while_reading_is_read_too(tmp_path: Path) -> No
     assert reader.stray() == "00000004.jsonl"
 
 
+def test_a_writer_that_rotates_while_the_end_is_looked_at_loses_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = chain(tmp_path / "c", b"a\n")
+    exists = Path.exists
+
+    def exists_after_the_writer_went_on(path: Path) -> bool:
+        if path.name == "00000002.jsonl":
+            chain(folder, b"a\nb\n", b"c\n")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", exists_after_the_writer_went_on)
+    assert list(ChainReader(folder).lines()) == [b"a\n", b"b\n", b"c\n"]
+
+
 def test_the_end_of_content_is_found_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "x"
     assert end_of_content(path) == 0

@@ -50,12 +50,13 @@ def state(gateway: Gateway) -> Path:
         (Filter(request_id="req-5"), [5, 5]),
         (Filter(text="INVOICES"), [5]),
         (Filter(text="Söme"), [3]),
-        (Filter(text='":"'), [1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6, None, None]),
+        (Filter(text='":"'), []),
+        (Filter(text="Node-A"), [1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6, None, None]),
         (Filter(user="alice", kind="decision"), [1, 2, 3, 4, 5, 6]),
         (Filter(user="usr_1", kind="event"), [None]),
         (Filter(user="ALICE"), []),
         (Filter(kind="sign-in:success"), [None]),
-        (Filter(since=1_800_000_000.004, until=1_800_000_000.006, kind="decision"), [4, 5]),
+        (Filter(since=1_800_000_000.0035, until=1_800_000_000.0055, kind="decision"), [4, 5]),
         (Filter(until=1_800_000_000.0), []),
         (Filter(since=1_800_003_600.0), [None]),
     ],
@@ -99,8 +100,9 @@ def test_many_chains_cost_few_open_files(gateway: Gateway) -> None:
         journal.close_now()
     stream = search(gateway.state_dir, Filter(kind="decision"))
     next(stream)
-    opened = {path.resolve() for path in Path("/proc/self/fd").iterdir() if "journal" in str(path.resolve())}
-    assert len([path for path in opened if path.suffix == ".jsonl"]) <= 2
+    journal_dir = gateway.state_dir / "journal"
+    opened = [path for path in Path("/proc/self/fd").iterdir() if journal_dir in path.resolve().parents]
+    assert len(opened) <= 2
     assert len(list(stream)) == 29
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audit.chain import Opening
-from gateway.audit.files import SyncFailed
+from gateway.audit.files import SyncFailed, write_all
 from gateway.audit.search import Filter, search
 from gateway.audit.segments import SegmentWriter
 from gateway.foundation.errors import JournalUnavailable
@@ -41,13 +41,25 @@ class Life:
             fragments = [self.gateway.records.decision() for _ in range(self.rng.randint(1, 4))]
             count = self.gateway.records.count
             writer.seal(fragments)
+            if self.rng.random() < 0.2:
+                self.sign_between_write_and_sync(writer)
             writer.flush()
             self.acknowledged += [f"req-{count - number}" for number in range(len(fragments))]
             if writer.wants_next and self.rng.random() < 0.7:
                 writer.prepare_next()
             if self.rng.random() < 0.3:
-                checkpoint = self.gateway.sign()
-                self.signed = checkpoint.number if checkpoint else self.signed
+                self.sign()
+
+    def sign(self) -> None:
+        checkpoint = self.gateway.sign()
+        self.signed = checkpoint.number if checkpoint else self.signed
+
+    def sign_between_write_and_sync(self, writer: SegmentWriter) -> None:
+        """What another process may see at any moment: whole lines that nobody has synced."""
+        segment = writer._segment
+        if segment is not None and not writer._exceeds(segment):
+            write_all(self.files, segment.descriptor, writer._unsynced, segment.used)
+            self.sign()
 
     def end(self) -> None:
         with pytest.raises(PowerLost):

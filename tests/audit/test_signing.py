@@ -178,6 +178,17 @@ def test_a_checkpoint_is_published_once_or_not(
     assert report.ok, report.lines()
 
 
+def test_a_checkpoint_that_was_found_is_made_durable_before_it_counts(gateway: Gateway) -> None:
+    """Its name may be there without having been synced: the keeper before died over just that."""
+    files = gateway.files = FaultyFiles()
+    gateway.keeper = gateway.new_keeper()
+    opening = gateway.journal().opening
+    gateway.keeper = gateway.new_keeper()
+    files.calls.clear()
+    assert gateway.keeper.open_chain(opening).number == 1
+    assert files.calls.count("sync_folder") == 2
+
+
 def test_a_published_checkpoint_is_never_written_to_again(gateway: Gateway) -> None:
     """A crash between `link` and `unlink` leaves one file under two names."""
     journal = gateway.journal()

@@ -88,7 +88,9 @@ class World:
         near = {self.code(name, steps) for steps in (-1, 0, 1)}
         return next(code for code in ("000000", "111111", "222222", "333333") if code not in near)
 
-    def challenge(self, target: str = "/t/acme/orders/7", *, host: str = APP_HOST, fresh_code: bool = False) -> Challenge:
+    def challenge(
+        self, target: str = "/t/acme/orders/7", *, host: str = APP_HOST, fresh_code: bool = False
+    ) -> Challenge:
         return seal_request(
             self.keys.hand_over, host, target, fresh_code=fresh_code, clock=self.clock, entropy=self.entropy
         )

@@ -8,9 +8,7 @@ from gateway.store import factors as rows
 
 
 def accept(world, person, code):
-    return world.store.run(
-        lambda c: factors.accept_code(c, world.keys.factor, person.id, code, world.clock.now())
-    )
+    return world.store.run(lambda c: factors.accept_code(c, world.keys.factor, person.id, code, world.clock.now()))
 
 
 def authenticator(world, person):

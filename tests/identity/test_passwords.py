@@ -50,7 +50,9 @@ async def test_nothing_is_truncated(passwords) -> None:
     assert not await passwords.verify(encoded, "x" * 255)
 
 
-@pytest.mark.parametrize(("encoded", "password"), [(None, "anything"), ("stored", "x" * 257), ("stored", "x" * 100_000)])
+@pytest.mark.parametrize(
+    ("encoded", "password"), [(None, "anything"), ("stored", "x" * 257), ("stored", "x" * 100_000)]
+)
 async def test_what_can_t_be_right_costs_one_hash_as_well(passwords, monkeypatch, encoded, password) -> None:
     verified = []
     real = PasswordHasher.verify

@@ -25,6 +25,7 @@ from gateway.identity.sign_in_steps import (
     Why,
 )
 from gateway.store import factors as factor_rows
+from gateway.store import people
 from gateway.store import sessions as session_rows
 from gateway.store.engine import Store
 
@@ -147,9 +148,7 @@ async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
     users.disable(world.store, "off", world.clock)
     world.person("worn")
     worn = users.find(world.store, "worn")
-    world.store.run(
-        lambda c: factor_rows.fail(c, factor_rows.authenticators(c, worn.id)[0].id, 1, world.clock.now())
-    )
+    world.store.run(lambda c: factor_rows.fail(c, factor_rows.authenticators(c, worn.id)[0].id, 1, world.clock.now()))
     hashed = []
     real = Passwords._matches
     monkeypatch.setattr(Passwords, "_matches", lambda *a: hashed.append(a[1]) or real(*a))
@@ -274,8 +273,6 @@ async def test_disabled_between_the_steps(world, browser) -> None:
 
 async def test_disabled_without_its_pending_rows_gone_is_refused_as_well(world, browser) -> None:
     """The step looks for itself, and does not rest on what `disable` clears away (CVE-2026-95754)."""
-    from gateway.store import people
-
     person = world.person()
     await browser.password()
     world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
@@ -283,8 +280,6 @@ async def test_disabled_without_its_pending_rows_gone_is_refused_as_well(world, 
 
 
 async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
-    from gateway.store import people
-
     person = world.person()
     challenge = world.challenge()
     browser.request = challenge.request
@@ -294,8 +289,6 @@ async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
 
 
 async def test_disabled_in_a_session(world, browser) -> None:
-    from gateway.store import people
-
     person = world.person()
     session = (await browser.sign_in()).session
     world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))

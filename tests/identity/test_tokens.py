@@ -2,7 +2,7 @@ import base64
 import dataclasses
 import json
 
-import jwt  # noqa: TID251 - the forger's tool.
+import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

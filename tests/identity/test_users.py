@@ -59,7 +59,9 @@ def test_unknown_tenants_are_named(admin) -> None:
 
 def test_grants(admin) -> None:
     add(admin)
-    assert users.grant(admin.store, "Ada Lee", [Grant("support", "acme"), Grant("finance", "*")], admin.clock).grants == {
+    assert users.grant(
+        admin.store, "Ada Lee", [Grant("support", "acme"), Grant("finance", "*")], admin.clock
+    ).grants == {
         Grant("support", "acme"),
         Grant("finance", "*"),
     }
