@@ -7,7 +7,7 @@ sizes are bytes, paths are absolute.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from gateway.config.translate import wrong
 from gateway.config.values import (
@@ -59,12 +59,14 @@ class ListenSection(Section):
     ops: Listen = ListenAddress("127.0.0.1", 9464)
     """Health and metrics over HTTPS; loopback only."""
 
-    @model_validator(mode="after")
-    def _ops_is_local(self) -> Self:
-        if not self.ops.address.is_loopback:
+    # A validator of the field, so that it is told beside what is wrong with the others.
+    @field_validator("ops")
+    @classmethod
+    def _is_local(cls, ops: ListenAddress) -> ListenAddress:
+        if not ops.address.is_loopback:
             hint = "write 127.0.0.1:PORT or [::1]:PORT; a scraper on another machine goes through the gateway"
-            raise wrong("answers on this machine only", "ops", hint)
-        return self
+            raise wrong("answers on this machine only", hint=hint)
+        return ops
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -182,13 +184,15 @@ class Settings(Section):
     """This machine's name in the audit record. By default the host name."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @model_validator(mode="after")
-    def _master_key_apart(self) -> Self:
-        file = self.master_key.file
-        if file is not None and file.is_relative_to(self.state_dir):
+    # A validator of the field, so that it is told beside what is wrong with the others.
+    @field_validator("master_key")
+    @classmethod
+    def _is_apart(cls, source: SecretSource, before: ValidationInfo) -> SecretSource:
+        state_dir = before.data.get("state_dir")
+        if source.file is not None and state_dir is not None and source.file.is_relative_to(state_dir):
             hint = "whoever copies the state must not get its key: keep it elsewhere, like /etc/btb/key"
-            raise wrong("is inside state_dir", "master_key", hint)
-        return self
+            raise wrong("is inside state_dir", hint=hint)
+        return source
 
     @property
     def login_host(self) -> str:

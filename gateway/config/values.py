@@ -51,7 +51,7 @@ class ListenAddress:
             raise wrong("needs an IP address and a port", hint=hint)
         port = int(match[3])
         if not 1 <= port <= 65535:
-            raise ValueError(f"the port {port} is not between 1 and 65535")
+            raise wrong(f"the port {port} is not between 1 and 65535", hint="8443 and 8080 are the usual ones here")
         try:
             address = ip_address(match[1] or match[2])
         except ValueError:

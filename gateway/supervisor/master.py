@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -34,6 +35,8 @@ from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.roster import Roster, Seat, State
 
 PREPARE_SECONDS = 5.0
+UNRECORDED = 1000
+"""Records that are kept while the keeper is away; far more than can happen in its absence."""
 KILL_SECONDS = 5.0
 """After its deadline a drained process has this long before it is killed."""
 
@@ -48,7 +51,11 @@ class Child:
     process: Popen[bytes]
     channel: MasterEnd
     deadline: float | None = None
-    """When an ending one is killed."""
+    """When it is killed, if it has not ended by then."""
+    was_asked: bool = False
+    """To end: then its end is no fault."""
+    is_listened_to: bool = True
+    """False once it has closed its end of the channel."""
 
     @property
     def name(self) -> str:
@@ -82,7 +89,7 @@ class Master:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._clock: Clock = SystemClock()
         self._started = time.monotonic()
-        self._unrecorded: deque[Message] = deque(maxlen=1000)
+        self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
@@ -175,15 +182,14 @@ class Master:
 
     def _forget(self, child: Child, code: int) -> None:
         seat = child.seat
-        self._selector.unregister(child.channel)
+        self._stop_listening(child)
         child.channel.close()
         del self._children[seat.name]
         self._ledger.retire(child.name)
-        was_asked = child.deadline is not None or self._roster.is_stopping
         self._roster.ended(seat, time.monotonic())
         if self._reload is not None:
             self._reload.waiting.discard(seat.name)
-        if not was_asked:
+        if not (child.was_asked or self._roster.is_stopping):
             log.error("a process ended by itself", extra={"seat": seat.name, "pid": child.process.pid, "code": code})
             self._metrics.count("gateway_processes_replaced_total", seat.role)
             self._record("process:replaced", process=seat.name, pid=child.process.pid, reason=f"exit code {code}")
@@ -193,7 +199,8 @@ class Master:
             child.process.kill()
 
     def _drain(self, child: Child, now: float) -> None:
-        if child.deadline is None:
+        if not child.was_asked:
+            child.was_asked = True
             child.channel.send({"kind": "drain"})
             child.deadline = now + self._configuration.settings.timeouts.drain + KILL_SECONDS
             child.seat.state = State.ENDING
@@ -218,6 +225,8 @@ class Master:
 
     def _wait(self, seconds: float) -> None:
         for child in self._children.values():
+            if not child.is_listened_to:
+                continue
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.has_outgoing else 0)
             self._selector.modify(child.channel, wanted, child)
         for key, events in self._selector.select(seconds):
@@ -232,14 +241,14 @@ class Master:
                 try:
                     self._take_messages(child)
                 except ChannelClosed:
-                    # It has closed its end: it is ending, or broken. Either way it must not live on without us.
-                    self._give_time_to_end(child)
+                    # It is ending, or broken; either way it must not live on without us.
+                    self._stop_listening(child)
+                    child.deadline = min(child.deadline or inf, time.monotonic() + KILL_SECONDS)
 
-    def _give_time_to_end(self, child: Child) -> None:
-        try:
-            child.process.wait(0.2)
-        except Exception:  # noqa: BLE001 - whatever it was, the process is still there and can't be spoken to.
-            child.process.kill()
+    def _stop_listening(self, child: Child) -> None:
+        if child.is_listened_to:
+            child.is_listened_to = False
+            self._selector.unregister(child.channel)
 
     def _take_messages(self, child: Child) -> None:
         for message in child.channel.receive():
