@@ -35,6 +35,7 @@ snapshot.create -                                           name, path, bytes, c
 snapshot.list   -                                           snapshots: [{name, bytes, created}]
 snapshot.verify snapshot (name, or absolute path)           name, created, bytes
 snapshot.restore  snapshot (name, or absolute path)         name, created
+keys.rotate     purpose                                     purpose, id, signs_in (seconds), version, old, new
 keys.list       -                                           keys: [{purpose, id, created, is_current, readers, does,
                                                             loss}]
 
@@ -56,7 +57,7 @@ SOCKET = Path("run/keeper.sock")
 LARGEST_ANSWER_BYTES = 64 << 20
 DEADLINE_SECONDS = 30.0
 _DEADLINES = {"snapshot.create": 900.0, "snapshot.verify": 900.0, "snapshot.restore": 900.0}
-NEEDS_RUNNING = frozenset({"status", "reload"})
+NEEDS_RUNNING = frozenset({"status", "reload", "keys.rotate"})
 NEEDS_STOPPED = frozenset({"snapshot.restore"})
 
 

@@ -127,6 +127,10 @@ class Key:
         )
 
 
+PUBLISHED_SECONDS = 120.0
+"""How long a new public key is published before the first signature with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeySet:
     """All live versions of one key, newest first: the first signs and encrypts, all verify and decrypt."""
@@ -136,6 +140,11 @@ class KeySet:
     @property
     def current(self) -> Key:
         return self.keys[0]
+
+    def signing(self, now: float) -> Key:
+        """The newest that everybody who verifies has had time to fetch (RFC 7517 names no such time; a JWKS of ours is
+        good for a minute). The only one there is signs at once."""
+        return next((key for key in self.keys if now - key.created >= PUBLISHED_SECONDS), self.keys[-1])
 
     def find(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
@@ -183,7 +192,7 @@ class Keyring:
     def for_process(self, process: Process) -> dict[str, KeySet]:
         return {purpose.name: self.load(purpose.name) for purpose in PURPOSES if process in purpose.readers}
 
-    def rotate(self, purpose: str, keep: int = 2) -> Key:
+    def rotate(self, purpose: str, keep: int = 3) -> Key:
         """Put a new version first and keep `keep - 1` older ones, so that what they signed stays valid meanwhile."""
         row = BY_NAME[purpose]
         path = self._directory / f"{purpose}.json"

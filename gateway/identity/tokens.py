@@ -46,13 +46,13 @@ class _Cached:
 
 
 class AssertionSigner:
-    """Signs with the newest key; about 70 µs, so what was signed is kept in two generations of bounded size."""
+    """Signs with the newest published key, in about 70 µs; so what was signed is kept, in two bounded generations."""
 
     def __init__(
         self, keys: KeySet, issuer: str, clock: Clock, entropy: Entropy, *, cached_assertions: int = 20_000
     ) -> None:
-        self._key_id = keys.current.id
-        self._key: EllipticCurvePrivateKey = keys.current.ec_private_key()
+        self._keys: dict[str, EllipticCurvePrivateKey] = {key.id: key.ec_private_key() for key in keys.keys}
+        self._keyset = keys
         self._issuer, self._clock, self._entropy = issuer, clock, entropy
         self._generation_size = cached_assertions // 2
         self._young: dict[_Key, _Cached] = {}
@@ -93,7 +93,8 @@ class AssertionSigner:
             "nbf": issued,
             "exp": expires,
         }
-        text = jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self._key_id})
+        key_id = self._keyset.signing(now).id
+        text = jwt.encode(claims, self._keys[key_id], algorithm=ALGORITHM, headers={"kid": key_id})
         return _Cached(principal, text, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
 
 

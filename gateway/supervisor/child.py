@@ -6,10 +6,14 @@ import asyncio
 import logging
 import os
 import signal
+import socket
+import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
+
+from aiohttp import web
 
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed
@@ -26,6 +30,7 @@ from gateway.supervisor.build import Configuration, from_message
 from gateway.supervisor.channel import ChannelClosed, ChildEnd, Message
 
 OPENING_SECONDS = 15.0
+SHUTDOWN_SECONDS = 5.0
 EXIT_FATAL = 70
 """EX_SOFTWARE: the journal could not be synced, and what it holds is not known any more."""
 
@@ -67,6 +72,9 @@ class Child(ABC):
     @abstractmethod
     async def end(self) -> None:
         """Finish what runs, within the drain's deadline; the journal is closed afterwards."""
+
+    async def after_journal(self) -> None:  # noqa: B027 - only the one who signs journals has something left to do.
+        """Its own journal is closed: the very last thing."""
 
     async def open_journal(self, journal: Journal) -> None:
         """Have the journal's opening put into a checkpoint: the keeper does that, who may be starting just now."""
@@ -133,6 +141,7 @@ class Child(ABC):
             await self.end()
             self.journal.append(event(EventName.PROCESS_STOP, self.clock.now(), process=self.seat, pid=os.getpid()))
             await self.journal.close()
+            await self.after_journal()
         except JournalUnavailable as error:
             log.error("the journal could not be closed: %s", error)
         finally:
@@ -191,6 +200,15 @@ class Child(ABC):
             except Unavailable as error:
                 log.warning("%s", error)
             self.channel.send("totals", totals=self.metrics.totals())
+
+
+async def serve(descriptor: int, app: web.Application, tls: ssl.SSLContext | None = None) -> web.AppRunner:
+    """An application on a listening socket of ours, which stays open when the runner is cleaned up: so another can
+    take over before that, and no connection is refused in between."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    await web.SockSite(runner, socket.socket(fileno=os.dup(descriptor)), ssl_context=tls).start()
+    return runner
 
 
 def keyset(message: Message, purpose: str) -> KeySet:

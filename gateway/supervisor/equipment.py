@@ -93,6 +93,10 @@ class Equipment:
         """The same sockets, with certificates and keys read again. Raises GatewayError."""
         return Equipment(configuration, self._sockets, self._listening)
 
+    def rotate(self, purpose: str) -> None:
+        """A new version of a key; `renewed` equipment has it."""
+        self._keyring.rotate(purpose)
+
     def hide_master_key(self, environment: dict[str, str]) -> None:
         if self._settings.master_key.env is not None:
             environment.pop(self._settings.master_key.env, None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
+from gateway.foundation.keyring import PUBLISHED_SECONDS, key_versions
 from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
@@ -23,13 +23,15 @@ from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.store.reader import Reader
 from gateway.store.sweep import sweep
+from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
-from gateway.supervisor.child import Child, certificates, main
+from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
 from gateway.supervisor.commands import Context, run_command, snapshot_folder
 from gateway.supervisor.ops import ops_app
 
 CHECKPOINT_SECONDS = 2.0
+ROTATABLE = frozenset({"assertion"})
 SWEEP_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
 
@@ -59,28 +61,32 @@ class Keeper(Child):
         await self._directory.start()
         self._troubles: dict[str, str] = {}
         self._commands = asyncio.Lock()
-        self._runners = [
-            await self._listen("keeper", command_app(self.command)),
-            await self._listen("ops", ops_app(self), ServerTls(certificates(self.given))),
-        ]
+        self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
+        self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(work()) for work in (self._sign_regularly, self._sweep, self._snapshot)]
 
-    async def _listen(self, name: str, app: web.Application, tls: ServerTls | None = None) -> web.AppRunner:
-        if tls is not None:
-            prove(tls.context)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await runner.setup()
-        listening = socket.socket(fileno=self.descriptors[name])
-        await web.SockSite(runner, listening, ssl_context=tls.context if tls else None).start()
-        return runner
+    async def _serve_ops(self, given: Message) -> web.AppRunner:
+        tls = ServerTls(certificates(given))
+        prove(tls.context)
+        return await serve(self.descriptors["ops"], ops_app(self), tls.context)
+
+    async def check(self, configuration: Configuration, message: Message) -> None:  # noqa: ARG002 - a child's signature.
+        prove(ServerTls(certificates(message)).context)
+
+    async def adopt(self, message: Message) -> None:
+        before, self._ops_runner = self._ops_runner, await self._serve_ops(message)
+        await before.cleanup()
 
     async def end(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for runner in self._runners:
+        for runner in (self._commands_runner, self._ops_runner):
             await runner.cleanup()
         await self._directory.stop()
+
+    async def after_journal(self) -> None:
+        """The last checkpoint holds the end of every chain, its own included."""
         await self._checkpoint()
 
     # What others ask.
@@ -111,12 +117,24 @@ class Keeper(Child):
         """A command from the socket. Raises GatewayError."""
         if verb in ("reload", "status"):
             return await self.channel.ask("supervisor", verb, deadline=15.0)
+        if verb == "keys.rotate":
+            return await self._rotate(arguments.get("purpose", ""), operator)
         async with self._commands:
             context = self._context(operator)
             done = await asyncio.to_thread(run_command, context, verb, arguments)
             for record in done.events:
                 await self.journal.commit(record)
         return done.result
+
+    async def _rotate(self, purpose: str, operator: str) -> Any:
+        """Only what has an overlap: what the older versions of this key have signed stays good meanwhile."""
+        if purpose not in ROTATABLE:
+            raise GatewayError(f"{purpose!r} can't be rotated; what can: {', '.join(sorted(ROTATABLE))}")
+        done = await self.channel.ask("supervisor", "rotate", deadline=15.0, purpose=purpose)
+        version = key_versions(self.settings.state_dir / "keys", purpose)[0]
+        told = event(EventName.KEY_ROTATE, self.clock.now(), key=f"{purpose}/{version.id}", operator=operator)
+        await self.journal.commit(told)
+        return {**done, "purpose": purpose, "id": version.id, "signs_in": PUBLISHED_SECONDS}
 
     def _context(self, operator: str) -> Context:
         loop = asyncio.get_running_loop()

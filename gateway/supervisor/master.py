@@ -296,6 +296,10 @@ class Master:
                 self._reply(child, message, self._status())
             case "reload":
                 self._begin_reload(lambda result, error: self._reply(child, message, result, error=error))
+            case "rotate":
+                # The new key is in everybody's hands when the reload is committed, or in nobody's.
+                self._equipment.rotate(message["arguments"]["purpose"])
+                self._begin_reload(lambda result, error: self._reply(child, message, result, error=error))
             case other:
                 self._reply(child, message, error=f"the supervisor does not know {other!r}")
 

@@ -1,10 +1,7 @@
 """The portal's entry: serves the sign-in pages on the socket that workers reach as an upstream."""
 
 import asyncio
-import socket
 from typing import Any
-
-from aiohttp import web
 
 from gateway.identity.enrolment import Enrolment, EnrolmentKeys
 from gateway.identity.factors import set_credentials
@@ -15,7 +12,7 @@ from gateway.policy.compile import PORTAL
 from gateway.portal import Services, create_app
 from gateway.store.engine import Store
 from gateway.supervisor.channel import Message
-from gateway.supervisor.child import Child, main
+from gateway.supervisor.child import Child, main, serve
 from gateway.supervisor.commands import factors_from_text
 
 SIGN_IN_RESULTS = ("success", "failure", "throttled")
@@ -30,9 +27,11 @@ class Portal(Child):
             self.metrics.count("gateway_sign_ins_total", result, by=0)
         self._store = Store.open(self.settings.store, self.settings.state_dir)
         self._passwords = Passwords(self.entropy)
-        self._runner = web.AppRunner(create_app(self._services()), access_log=None, handle_signals=False)
-        await self._runner.setup()
-        await web.SockSite(self._runner, socket.socket(fileno=self.descriptors["portal"])).start()
+        self._runner = await serve(self.descriptors["portal"], create_app(self._services()))
+
+    async def adopt(self, message: Message) -> None:  # noqa: ARG002 - all of it is in `self.given` already.
+        before, self._runner = self._runner, await serve(self.descriptors["portal"], create_app(self._services()))
+        await before.cleanup()
 
     def _services(self) -> Services:
         settings = self.settings
