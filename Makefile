@@ -6,11 +6,12 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN_PACKAGES := nginx-light prometheus chromium wrk strace
-TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium /usr/bin/wrk /usr/bin/strace
+DEBIAN_PACKAGES := nginx-light prometheus chromium wrk strace systemd
+TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium /usr/bin/wrk /usr/bin/strace \
+	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash format lock tools clean
+.PHONY: help demo test check bench crash docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +33,9 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
+
+docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
+	$(BIN)/python -m docs.generate
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .

@@ -7,7 +7,7 @@ This is the only importer of prometheus_client. Labels are bounded: never a user
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,12 +93,23 @@ class Metrics:
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[str, ...], list[float]]] = {d.name: {} for d in DEFINITIONS}
 
+    def counter(self, name: str, *labels: str) -> list[float]:
+        """A series to keep in hand, for what counts on every request: `[0] += 1` on it counts."""
+        return self._values[name].setdefault(_checked(name, labels), [0.0])
+
+    def histogram(self, name: str, *labels: str) -> Callable[[float], None]:
+        """The same for a histogram: call it with what is observed."""
+        buckets = BY_NAME[name].buckets
+        cell = self._values[name].setdefault(_checked(name, labels), [0.0] * (len(buckets) + 2))
+
+        def observe(value: float) -> None:
+            cell[bisect_left(buckets, value)] += 1
+            cell[-1] += value
+
+        return observe
+
     def count(self, name: str, *labels: str, by: float = 1.0) -> None:
-        series = self._values[name]
-        if (cell := series.get(labels)) is not None:
-            cell[0] += by
-        else:
-            series[_checked(name, labels)] = [by]
+        self.counter(name, *labels)[0] += by
 
     def set(self, name: str, value: float, *labels: str) -> None:
         self._values[name][_checked(name, labels)] = [value]
@@ -108,13 +119,7 @@ class Metrics:
         self._values[name] = {_checked(name, labels): [value]}
 
     def observe(self, name: str, value: float, *labels: str) -> None:
-        series = self._values[name]
-        cell = series.get(labels)
-        buckets = BY_NAME[name].buckets
-        if cell is None:
-            cell = series[_checked(name, labels)] = [0.0] * (len(buckets) + 2)
-        cell[bisect_left(buckets, value)] += 1
-        cell[-1] += value
+        self.histogram(name, *labels)(value)
 
     def totals(self) -> Totals:
         return {
@@ -138,6 +143,9 @@ class Ledger:
         self._retired: Totals = {}
 
     def update(self, process: str, totals: Totals) -> None:
+        """Raises ValueError for what no `Metrics` has made: the process may have been taken over."""
+        if not isinstance(totals, dict) or not all(_fits(name, series) for name, series in totals.items()):
+            raise ValueError("these are no totals")
         self._live[process] = totals
 
     def retire(self, process: str) -> None:
@@ -148,6 +156,20 @@ class Ledger:
 
     def totals(self) -> Totals:
         return merged([self._retired, *self._live.values()])
+
+
+def _fits(name: str, series: object) -> bool:
+    definition = BY_NAME.get(name)
+    if definition is None or not isinstance(series, dict):
+        return False
+    length = len(definition.buckets) + 2 if definition.kind == "histogram" else 1
+    return all(
+        len(_split(definition, labels)) == len(definition.labels)
+        and isinstance(cell, list)
+        and len(cell) == length
+        and all(isinstance(value, int | float) for value in cell)
+        for labels, cell in series.items()
+    )
 
 
 def merged(parts: list[Totals]) -> Totals:
@@ -186,19 +208,20 @@ def _family(definition: Definition, series: Mapping[str, list[float]]) -> Metric
     if definition.kind == "histogram":
         histogram = HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
         for labels, cell in series.items():
-            histogram.add_metric(_split(labels), _cumulative(definition.buckets, cell), sum_value=cell[-1])
+            histogram.add_metric(_split(definition, labels), _cumulative(definition.buckets, cell), sum_value=cell[-1])
         return histogram
     family = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
     metric: CounterMetricFamily | GaugeMetricFamily = family(definition.name, definition.help, labels=definition.labels)
     for labels, cell in series.items():
-        metric.add_metric(_split(labels), cell[0])
+        metric.add_metric(_split(definition, labels), cell[0])
     if not definition.labels and not series:
         metric.add_metric([], 0.0)
     return metric
 
 
-def _split(labels: str) -> list[str]:
-    return labels.split(SEPARATOR) if labels else []
+def _split(definition: Definition, labels: str) -> list[str]:
+    """An empty text is no label at all, or one that is empty: no application, for a host that we don't have."""
+    return labels.split(SEPARATOR) if labels or definition.labels else []
 
 
 def _cumulative(buckets: tuple[float, ...], cell: list[float]) -> list[tuple[str, float]]:

@@ -41,8 +41,6 @@ class EventName(StrEnum):
     ENROLMENT_DONE = "enrolment:done"
     ENROLMENT_FAILURE = "enrolment:failure"
     FACTOR_ADD = "factor:add"
-    FACTOR_DISABLE = "factor:disable"
-    FACTOR_REMOVE = "factor:remove"
     USER_ADD = "user:add"
     USER_DISABLE = "user:disable"
     USER_ENABLE = "user:enable"
@@ -57,7 +55,6 @@ class EventName(StrEnum):
     SESSION_REVOKE = "session:revoke"
     SETTINGS_RELOAD = "settings:reload"
     SETTINGS_RELOAD_REFUSED = "settings:reload-refused"
-    POLICY_CHANGE = "policy:change"
     KEY_ROTATE = "key:rotate"
     PROCESS_START = "process:start"
     PROCESS_REPLACED = "process:replaced"
@@ -69,7 +66,6 @@ class EventName(StrEnum):
     SNAPSHOT_CREATE = "snapshot:create"
     SNAPSHOT_VERIFY = "snapshot:verify"
     SNAPSHOT_RESTORE = "snapshot:restore"
-    CONNECTION_MALFORMED = "connection:malformed"
     CLOCK_BACKWARDS = "clock:backwards"
 
 
@@ -180,10 +176,10 @@ def decision(
     if detail is not None:
         extra += f'"detail":{_text(detail)},'
     text = (
-        f'"kind":"decision","time":"{stamp(time)}","request_id":{_text(request_id)},"config":{_text(config)},'
-        f'"tenant":{_text(tenant)},"otp_age":{age},"method":{_text(method)},"host":{_text(host)},'
-        f'"path":{_text(redact_path(path, secret), PATH_CAP)},"decision":{_text(decision)},'
-        f'"reason":{_text(reason)},{extra}"client":{_text(client)}'
+        f'"kind":"decision","time":"{stamp(time)}","request_id":{_text(request_id)},"config":{_word(config)},'
+        f'"tenant":{_word(tenant)},"otp_age":{age},"method":{_word(method)},"host":{_word(host)},'
+        f'"path":{_text(redact_path(path, secret), PATH_CAP)},"decision":{_word(decision)},'
+        f'"reason":{_word(reason)},{extra}"client":{_word(client)}'
     )
     return b"%b,%b,%b" % (text.encode("ascii"), identity, route)
 
@@ -200,9 +196,9 @@ def outcome(
     fault: str | None = None,
 ) -> bytes:
     """How a decided exchange ended; its decision has the same `request_id`. `status` None: no answer was begun."""
-    extra = "" if upstream is None else f',"upstream":{_text(upstream)}'
+    extra = "" if upstream is None else f',"upstream":{_word(upstream)}'
     if fault is not None:
-        extra += f',"fault":{_text(fault)}'
+        extra += f',"fault":{_word(fault)}'
     return (
         f'"kind":"outcome","time":"{stamp(time)}","request_id":{_text(request_id)},'
         f'"status":{"null" if status is None else f"{status:d}"},"bytes_in":{bytes_in:d},"bytes_out":{bytes_out:d},'
@@ -241,8 +237,8 @@ def redact_path(target: str, secret: Sequence[int] = ()) -> str:
 
 def stamp(time: float) -> str:
     """The same text as `clock.isoformat`, at a third of its cost: the calendar is asked once a second."""
-    second, microsecond = divmod(int(time * 1_000_000 + 0.5), 1_000_000)
-    return f"{_second(second)}{microsecond:06d}Z"
+    microseconds = int(time * 1_000_000 + 0.5)
+    return f"{_second(microseconds // 1_000_000)}{microseconds % 1_000_000:06d}Z"
 
 
 @lru_cache(maxsize=4)
@@ -260,6 +256,12 @@ def _text(value: str | None, cap: int = TEXT_CAP) -> str:
         # Half a surrogate pair is no text for most readers (RFC 8259, 8.2); whole pairs come through unchanged.
         quoted = quote(value.encode("utf-8", "replace").decode())
     return quoted
+
+
+@lru_cache(maxsize=4096)
+def _word(value: str | None) -> str:
+    """The same for what many records say: a method, a host, a client. Nine of them cost 4 µs a record otherwise."""
+    return _text(value)
 
 
 def _texts(values: Sequence[str]) -> str:

@@ -60,6 +60,8 @@ class _State(Enum):
     DEAD = "dead"
 
 
+_OPEN = _State.OPEN
+"""Bound once: reading a member from its class takes as long as the rest of the question."""
 _ENDED = frozenset({_State.CLOSED, _State.DEAD})
 
 
@@ -169,18 +171,16 @@ class Journal:
     def commit(self, fragment: bytes) -> asyncio.Future[None]:
         """The future is done when the record is durable. It fails, or this raises, with JournalUnavailable."""
         loop = self._loop
-        if self._state is not _State.OPEN or loop is None:
+        if self._state is not _OPEN or loop is None:
             self._refused += 1
             raise JournalUnavailable(self._why)
+        batch = self._put(fragment)
+        if batch is None:
+            self._refused += 1
+            raise JournalUnavailable("the journal can't keep up")
+        # The batch may be on its way to the disk already; whoever settles it comes after us, on this thread.
         future = loop.create_future()
-        with self._lock:
-            batch = self._filling
-            if not self._has_room(fragment):
-                self._refused += 1
-                raise JournalUnavailable("the journal can't keep up")
-            batch.fragments.append(fragment)
-            batch.size += len(fragment)
-            batch.waiters.append(future)
+        batch.waiters.append(future)
         if len(batch.waiters) == 1:
             batch.deadline = loop.time() + self._limits.deadline_seconds
             if self._watch is None:
@@ -192,12 +192,19 @@ class Journal:
 
     def append(self, fragment: bytes) -> None:
         """For what nobody waits for: outcomes. See the law."""
+        if self._state in _ENDED or self._put(fragment) is None:
+            self._dropped += 1
+
+    def _put(self, fragment: bytes) -> _Batch | None:
+        """Into the batch that is being filled; None if there is no room."""
+        size = len(fragment)
         with self._lock:
-            if self._state in _ENDED or not self._has_room(fragment):
-                self._dropped += 1
-                return
-            self._filling.fragments.append(fragment)
-            self._filling.size += len(fragment)
+            batch = self._filling
+            if size > _MAX_FRAGMENT or batch.size + size > self._limits.buffered_bytes:
+                return None
+            batch.fragments.append(fragment)
+            batch.size += size
+            return batch
 
     def head(self) -> Head:
         """The last durable record."""
@@ -211,10 +218,6 @@ class Journal:
     def _unsettled(self) -> tuple[_Batch, ...]:
         with self._lock:
             return (*self._flying, self._filling)
-
-    def _has_room(self, fragment: bytes) -> bool:
-        size = len(fragment)
-        return size <= _MAX_FRAGMENT and self._filling.size + size <= self._limits.buffered_bytes
 
     def _settle(self, batch: _Batch, seconds: float) -> None:
         with self._lock:

@@ -106,7 +106,7 @@ class _Verification:
             number = later
 
     def _first_after(self, number: int) -> int | None:
-        names = [path.stem for path in self._folder.glob("*.json") if path.stem.isdigit()]
+        names = [path.stem for path in self._folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit()]
         return min((int(name) for name in names if int(name) > number), default=None)
 
     def _take(self, number: int, content: bytes, prev: str) -> None:

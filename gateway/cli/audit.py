@@ -15,6 +15,11 @@ from gateway.foundation.errors import GatewayError
 
 family = new_family("The record of what happened.")
 
+KEYS_BESIDE = (
+    "the public keys lie beside the journal: that somebody wrote both anew can't be known (--keys takes a copy that was "
+    "kept elsewhere)",
+)
+
 
 def _instant(text: str) -> float:
     """A length of time before now, or a time."""
@@ -65,7 +70,8 @@ def verify(
         ),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The keeper's public keys; a copy kept elsewhere proves more.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The keeper's public keys; only a copy kept elsewhere finds a forged whole."),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     json: AsJson = False,
@@ -81,11 +87,13 @@ def verify(
     except GatewayError as error:
         raise typer.BadParameter(str(error)) from None
     with _readable(state_dir := _state_dir(config)):
-        report = report_on(state_dir, load_public_keys(keys or state_dir / FOLDER / KEYS_FILE), known)
+        beside = state_dir / FOLDER / KEYS_FILE
+        report = report_on(state_dir, load_public_keys(keys or beside), known)
+        is_beside = keys is None or keys.samefile(beside)
     if json:
-        show.as_json(report.as_json())
+        show.as_json({**report.as_json(), "keys_beside_journal": is_beside})
     else:
-        for line in report.lines():
+        for line in (*report.lines(), *(KEYS_BESIDE if is_beside else ())):
             typer.echo(show.printable(line))
     raise typer.Exit(0 if report.ok else 1)
 

@@ -174,6 +174,7 @@ class Settings(Section):
     policy: PlacedPath = Field(default=Path("policy.yaml"), validate_default=True)
     """Who may do what: roles, applications, routes."""
     store: Annotated[Literal["sqlite"], PlainValidator(parse_store)] = "sqlite"
+    """Where people, grants and sessions are: embedded, for one node."""
     sessions: SessionsSection = SessionsSection()
     public_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """In addresses that we hand out: what clients connect to. By default the port of listen.https."""
@@ -183,6 +184,7 @@ class Settings(Section):
     node: NodeName | None = None
     """This machine's name in the audit record. By default the host name."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: JSON lines on standard error."""
 
     # A validator of the field, so that it is told beside what is wrong with the others.
     @field_validator("master_key")

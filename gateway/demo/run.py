@@ -1,11 +1,12 @@
 """`btb-gateway demo`: the whole gateway with both sample applications, on settings of its own, under one folder."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +44,8 @@ workers: 2
 tls: {{local_ca: true}}
 policy: policy.yaml
 log_level: warning
+# Ctrl-C does not wait for an open classroom for long.
+timeouts: {{drain: 2s}}
 """
 
 
@@ -107,6 +110,8 @@ def _applications(folder: Path, configuration: Configuration) -> Iterator[None]:
     """The sample applications as processes of their own, ended with us."""
     settings = configuration.settings
     issuer = settings.origin(settings.login_host)
+    # What is uploaded to the classroom is a temporary file: it belongs under our folder like everything else.
+    environment = {**os.environ, "TMPDIR": str(folder)}
     running: list[Popen[bytes]] = []
     try:
         for name in APPLICATIONS:
@@ -114,13 +119,17 @@ def _applications(folder: Path, configuration: Configuration) -> Iterator[None]:
             command += ["--issuer", issuer, "--jwks", f"{issuer}/.well-known/jwks.json"]
             command += ["--ca", str(settings.state_dir / "ca.pem")]
             with (folder / f"{name}.log").open("ab") as log:
-                running.append(Popen(command, stdout=log, stderr=log, start_new_session=True))  # noqa: S603 - ours.
+                process = Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours.
+            running.append(process)
         yield
     finally:
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(END_SECONDS)
+            try:
+                process.wait(END_SECONDS)
+            except TimeoutExpired:
+                process.kill()
 
 
 def _welcome(configuration: Configuration, links: dict[str, str | None]) -> Iterator[str]:
@@ -130,6 +139,7 @@ def _welcome(configuration: Configuration, links: dict[str, str | None]) -> Iter
     yield f"  classroom   {settings.origin(f'acme.classroom.{settings.domain}')}"
     yield f"  sign-in     {settings.origin(settings.login_host)}"
     yield f"  metrics     https://{settings.listen.ops}/metrics, with a service token"
+    yield f"  settings    {configuration.settings_path}, for commands: --config"
     for name, link in links.items():
         held = ", ".join(PEOPLE[name])
         yield f"\n  [b]{name}[/b] ({held})"

@@ -64,8 +64,8 @@ PURPOSES: tuple[Purpose, ...] = (
         "factor",
         "symmetric",
         frozenset({"portal"}),
-        "encrypts one-time-code secrets in the store",
-        "with the store as well: codes can be computed",
+        "encrypts password hashes and one-time-code secrets in the store",
+        "with the store as well: codes can be computed, and passwords guessed offline",
     ),
     Purpose(
         "journal",
@@ -127,6 +127,9 @@ class Key:
         )
 
 
+ROTATABLE = ("assertion",)
+"""What has an overlap: what older versions of it have signed stays good for as long as anybody keeps it."""
+
 PUBLISHED_SECONDS = 120.0
 """How long a new public key is published before the first signature with it."""
 
@@ -186,8 +189,7 @@ class Keyring:
         path = self._directory / f"{purpose}.json"
         if not path.exists():
             self.rotate(purpose)
-        versions = json.loads(path.read_text())["versions"]
-        return KeySet(tuple(self._unwrap(purpose, version) for version in versions))
+        return KeySet(tuple(self._unwrap(purpose, version) for version in _read_versions(path)))
 
     def for_process(self, process: Process) -> dict[str, KeySet]:
         return {purpose.name: self.load(purpose.name) for purpose in PURPOSES if process in purpose.readers}
@@ -196,13 +198,16 @@ class Keyring:
         """Put a new version first and keep `keep - 1` older ones, so that what they signed stays valid meanwhile."""
         row = BY_NAME[purpose]
         path = self._directory / f"{purpose}.json"
-        older = json.loads(path.read_text())["versions"] if path.exists() else []
+        older = _read_versions(path)
+        for version in older:
+            # Refused here with another master key: old and new versions would never open together again.
+            self._unwrap(purpose, version)
         key = Key(purpose, self._entropy.bytes(6).hex(), self._clock.now(), self._generate(row.kind))
         wrapped = seal(self._master, key.material, f"key/{purpose}/{key.id}", self._entropy)
-        version = {"id": key.id, "created": key.created, "wrapped": base64.b64encode(wrapped).decode()}
         # What factor secrets and snapshots are encrypted with is never dropped: it would be the loss of the data.
         kept = older if row.kind == "symmetric" else older[: keep - 1]
-        write_private(path, json.dumps({"version": 1, "versions": [version, *kept]}, indent=1).encode())
+        versions = [each.as_json() for each in (_Version(key.id, key.created, wrapped), *kept)]
+        write_private(path, json.dumps({"version": 1, "versions": versions}, indent=1).encode())
         return key
 
     def seal(self, purpose: str, plaintext: bytes, bound_to: str) -> bytes:
@@ -215,15 +220,44 @@ class Keyring:
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
-    def _unwrap(self, purpose: str, version: Mapping[str, str | float]) -> Key:
-        wrapped = base64.b64decode(str(version["wrapped"]))
-        material = unseal(KeySet((self._master,)), wrapped, f"key/{purpose}/{version['id']}")
+    def _unwrap(self, purpose: str, version: "_Version") -> Key:
+        material = unseal(KeySet((self._master,)), version.wrapped, f"key/{purpose}/{version.id}")
         if material is None:
             raise GatewayError(
                 f"the key {purpose!r} under {self._directory} does not open with this master key: "
                 "is it the key that this state_dir was made with?"
             )
-        return Key(purpose, str(version["id"]), float(version["created"]), material)
+        return Key(purpose, version.id, version.created, material)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version of a key as it rests on disk."""
+
+    id: str
+    created: float
+    wrapped: bytes
+
+    def as_json(self) -> dict[str, str | float]:
+        return {"id": self.id, "created": self.created, "wrapped": base64.b64encode(self.wrapped).decode()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, str | float]) -> "_Version":
+        wrapped = base64.b64decode(str(value["wrapped"]), validate=True)
+        return cls(str(value["id"]), float(value["created"]), wrapped)
+
+
+def _read_versions(path: Path) -> list[_Version]:
+    """Newest first; none where there is no file. Raises GatewayError for a file that is not as we wrote it."""
+    if not path.exists():
+        return []
+    try:
+        versions = [_Version.from_json(each) for each in json.loads(path.read_bytes())["versions"]]
+    except (ValueError, LookupError, TypeError):
+        versions = []
+    if not versions:
+        raise GatewayError(f"the key file {path} is damaged: put it back from a copy of the state folder")
+    return versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,21 +271,27 @@ class KeyVersion:
 
 def key_versions(directory: Path, purpose: str) -> list[KeyVersion]:
     """Newest first; needs no master key."""
-    path = directory / f"{purpose}.json"
-    versions = json.loads(path.read_text())["versions"] if path.exists() else []
-    return [KeyVersion(v["id"], v["created"], index == 0) for index, v in enumerate(versions)]
+    versions = _read_versions(directory / f"{purpose}.json")
+    return [KeyVersion(each.id, each.created, index == 0) for index, each in enumerate(versions)]
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file whole and durably, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    # What is left of a crash goes: a file that is there keeps its mode, and a link leads elsewhere.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        # A disk that is full must not be kept full by what was in vain.
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

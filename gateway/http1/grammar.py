@@ -21,6 +21,7 @@ TOKEN: Final = re.compile(_TOKEN)
 REQUEST_LINE: Final = re.compile(
     rb'([A-Z][A-Z-]{0,%d}) ([!"$-~]{1,%d}) HTTP/1\.([01])' % (limits.METHOD_BYTES - 1, limits.TARGET_BYTES)
 )
+ORIGIN_FORM: Final = re.compile(rb'/[!"$-~]{0,%d}' % (limits.TARGET_BYTES - 1))
 ANY_VERSION: Final = re.compile(rb"[A-Z][A-Z-]* [!-~]+ HTTP/[0-9]\.[0-9]")
 LONG_TARGET: Final = re.compile(rb"[A-Z][A-Z-]* [!-~]{%d,} HTTP/1\.[01]" % (limits.TARGET_BYTES + 1))
 
@@ -44,15 +45,15 @@ COMMON_NAMES: Final = frozenset(
     sec-ch-ua-arch sec-ch-ua-bitness sec-ch-ua-full-version-list sec-ch-ua-mobile sec-ch-ua-model sec-ch-ua-platform
     sec-ch-ua-platform-version sec-ch-ua-wow64 sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc
     te upgrade-insecure-requests user-agent x-requested-with
-    accept-ranges content-encoding content-security-policy keep-alive referrer-policy server strict-transport-security
-    vary x-content-type-options x-frame-options
+    accept-ranges content-encoding content-security-policy date keep-alive referrer-policy server
+    strict-transport-security vary x-content-type-options x-frame-options
     """.split()
 )
 """Names whose lines are sent again word for word and hold nothing secret: what `LineMemory` remembers."""
 
 _PLAIN_NAMES: Final = COMMON_NAMES | frozenset(
     b"""
-    authorization content-length cookie date etag if-modified-since if-none-match last-modified location referer
+    authorization content-length cookie etag if-modified-since if-none-match last-modified location referer
     set-cookie transfer-encoding upgrade
     """.split()
 )

@@ -35,6 +35,9 @@ CHUNK_FREE_BYTES: Final = 16
 TRAILER_BYTES: Final = 4 * 1024
 """The whole trailer section with its last empty line. We drop it, so it only has to be small."""
 
+REMEMBERED_HEAD_BYTES: Final = 8 * 1024
+"""Of the last head of a connection, which it keeps to recognise the next one."""
+
 REMEMBERED_LINE_BYTES: Final = 256
 """A longer line is seldom sent twice, and would let strangers fill the memory."""
 

@@ -131,6 +131,17 @@ class RequestHead(_Head):
     headers: tuple[Header, ...]
     _culprit = BadRequest
 
+    def with_target(self, target: bytes) -> "RequestHead":
+        """The same head for another target. Field by field, since the constructor would index all headers again."""
+        other = object.__new__(RequestHead)
+        put = object.__setattr__
+        put(other, "method", self.method)
+        put(other, "target", target)
+        put(other, "minor", self.minor)
+        put(other, "headers", self.headers)
+        put(other, "_last", self._last)
+        return other
+
     def __repr__(self) -> str:
         return f"RequestHead({self.method}, HTTP/1.{self.minor}, {len(self.headers)} headers)"
 

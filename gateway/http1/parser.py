@@ -61,8 +61,8 @@ def end_of_head(buffer: bytes | bytearray, searched: int) -> int:
 
     The head to parse is `buffer[: end - 4]`. More than `limits.HEAD_BYTES` without an end is the caller's to refuse.
     """
-    found = buffer.find(_END, max(0, searched - len(_END) + 1))
-    return found if found < 0 else found + len(_END)
+    found = buffer.find(_END, searched - 3 if searched > 3 else 0)
+    return found if found < 0 else found + 4
 
 
 def parse_request_head(block: bytes, memory: LineMemory) -> RequestHead:

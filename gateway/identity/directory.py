@@ -47,7 +47,8 @@ class Directory:
         self, reader: Reader, session_keys: KeySet, clock: Clock, metrics: Metrics, *, idle_seconds: float
     ) -> None:
         self._reader, self._keys, self._clock = reader, session_keys, clock
-        self._idle_seconds = idle_seconds
+        self.idle_seconds = idle_seconds
+        """A reload may change it."""
         self._follower = Follower(reader, clock, metrics, self._changed)
         self.on_change: Callable[[frozenset[str]], None] = lambda _: None
         """Called on the event loop with the ids of people, sessions and tokens that changed, and `tenant:<name>`."""
@@ -98,7 +99,7 @@ class Directory:
         held = self._verified.get((token, host))
         if held is not None and self._clock.monotonic() - self._follower.confirmed_at < CURRENT_SECONDS:
             principal, now = held.principal, self._clock.now()
-            if principal is not None and now < held.until and now - held.last_used < self._idle_seconds:
+            if principal is not None and now < held.until and now - held.last_used < self.idle_seconds:
                 held.last_used = now
                 if now >= held.record_at:
                     self._note_use(principal.session, held)
@@ -138,7 +139,7 @@ class Directory:
     def idle_at(self, principal: Principal) -> float | None:
         """Unix seconds at which this session ends unless it is used again; None for what has no idle time."""
         held = self._held.get(principal.session)
-        return None if held is None else held.last_used + self._idle_seconds
+        return None if held is None else held.last_used + self.idle_seconds
 
     def drain_uses(self) -> dict[str, float]:
         """Session id → its last use, of those that are due to be recorded: each at most once a minute."""
@@ -201,12 +202,12 @@ class Directory:
     async def _is_idle(self, held: _Held) -> bool:
         """Before a session is said to be idle, the store is asked: another worker may have seen it meanwhile."""
         now = self._clock.now()
-        if held.principal is not None and now - held.last_used >= self._idle_seconds:
+        if held.principal is not None and now - held.last_used >= self.idle_seconds:
             session = held.principal.session
             if now - held.asked_at >= _ASK_AGAIN_SECONDS:
                 recorded = await self._reader.ask(lambda reader: reader.last_used(session), DEADLINE_SECONDS)
                 held.asked_at, held.last_used = now, max(held.last_used, recorded or 0.0)
-        return now - held.last_used >= self._idle_seconds
+        return now - held.last_used >= self.idle_seconds
 
     def _service_of(self, copy: LiveCopy, token: str | None) -> Principal | None:
         row = None if token is None else copy.tokens.get(token)

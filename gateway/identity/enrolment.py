@@ -102,6 +102,16 @@ def open_link(store: Store, session_keys: KeySet, name: str, clock: Clock, entro
     return store.run(work)
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What rests sealed until a code has proven it."""
+
+    invited: Invited
+    password: str
+    """Hashed."""
+    secret: bytes
+
+
 class Enrolment:
     """For the portal. `issuer` is what an authenticator app shows beside the account's name: the domain."""
 
@@ -136,6 +146,13 @@ class Enrolment:
         encoded = await self._passwords.hash(password)
         return await self._store.arun(lambda connection: self._spend(connection, hashed, invited, encoded))
 
+    async def scan(self, pending_token: str) -> Scan | None:
+        """What `choose_password` returned, for a page that is loaded again. None: as for `confirm`."""
+        hashed = token_hash(self._keys.session, _STAGE, pending_token)
+        if hashed is None:
+            return None
+        return await self._store.aread(lambda connection: self._show_again(connection, hashed, pending_token))
+
     async def confirm(self, pending_token: str, code: str) -> Enrolled | NotYet | None:
         """None: it took too long, or too many codes were tried."""
         hashed = token_hash(self._keys.session, _STAGE, pending_token)
@@ -162,30 +179,39 @@ class Enrolment:
         )
         return self._scan(invited, token.text, secret)
 
+    def _show_again(self, connection: Connection, hashed: bytes, pending_token: str) -> Scan | None:
+        begun = pending.find(connection, hashed, self._clock.now())
+        if begun is None or begun.stage != _STAGE or begun.attempts >= CODES:
+            return None
+        chosen = self._chosen(connection, begun)
+        return None if chosen is None else self._scan(chosen.invited, pending_token, chosen.secret)
+
     def _confirm(
         self, connection: Connection, hashed: bytes, pending_token: str, code: str
     ) -> Enrolled | NotYet | None:
         now = self._clock.now()
         begun = pending.attempt(connection, hashed, _STAGE, CODES, now)
-        person = None if begun is None or begun.person is None else people.get(connection, begun.person)
-        chosen = None if begun is None else self._chosen(begun)
-        if person is None or chosen is None or not person.is_active:
+        chosen = None if begun is None else self._chosen(connection, begun)
+        if chosen is None:
             return None
-        encoded, secret = chosen
+        invited, secret = chosen.invited, chosen.secret
         step = otp.matching_step(secret, code, now)
         if step is None:
-            return NotYet(self._scan(Invited(person.id, person.name), pending_token, secret))
+            return NotYet(self._scan(invited, pending_token, secret))
         # The code that proved it is used up with it: it can't sign in as well.
-        new = NewFactors(encoded, secret, used_step=step)
-        ended = replace_factors(connection, self._keys.factor, person.id, new, self._clock, self._entropy)
-        return Enrolled(person.id, person.name, ended)
+        new = NewFactors(chosen.password, secret, used_step=step)
+        ended = replace_factors(connection, self._keys.factor, invited.person, new, self._clock, self._entropy)
+        return Enrolled(invited.person, invited.name, ended)
 
-    def _chosen(self, begun: Pending) -> tuple[str, bytes] | None:
-        opened = unseal(self._keys.factor, begun.sealed or b"", _bound_to(begun.person or ""))
+    def _chosen(self, connection: Connection, begun: Pending) -> _Chosen | None:
+        person = None if begun.person is None else people.get(connection, begun.person)
+        if person is None or not person.is_active:
+            return None
+        opened = unseal(self._keys.factor, begun.sealed or b"", _bound_to(person.id))
         if opened is None:
             return None
         chosen = json.loads(opened)
-        return chosen["password"], base64.b64decode(chosen["secret"])
+        return _Chosen(Invited(person.id, person.name), chosen["password"], base64.b64decode(chosen["secret"]))
 
     def _scan(self, invited: Invited, token: str, secret: bytes) -> Scan:
         uri = otp.provisioning_uri(secret, invited.name, self._issuer)

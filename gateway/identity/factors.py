@@ -47,6 +47,11 @@ def usable_authenticators(connection: Connection, person: str) -> tuple[Authenti
     return tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
 
 
+def generation(connection: Connection, person: str) -> str:
+    """Names the authenticators in use, of which no two people ever have the same; empty for none."""
+    return " ".join(one.id for one in usable_authenticators(connection, person))
+
+
 def accept_code(connection: Connection, keys: KeySet, person: str, code: str, now: float) -> Why | None:
     """Spend this code. None: it was right, and nobody can use it again. Else why not, and the failure is counted."""
     usable = usable_authenticators(connection, person)

@@ -75,7 +75,7 @@ class Passwords:
 
         Raises Unavailable when too many wait, when it takes too long, and when the stored hash is damaged.
         """
-        if encoded is None or len(password) > MOST_CHARACTERS:
+        if encoded is None or len(_prepared(password)) > MOST_CHARACTERS:
             await self._off_loop(lambda: self._matches(self._dummy, ""))
             return False
         return await self._off_loop(lambda: self._matches(encoded, password))

@@ -3,6 +3,7 @@
 The first half belongs to somebody's transaction (a `Connection`); the second half is for administration (a `Store`).
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,9 +12,9 @@ from sqlalchemy import Connection
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import NotFound
-from gateway.foundation.keyring import KeySet
+from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity.cookies import NONCE_COOKIE_PREFIX
-from gateway.identity.credentials import hand_over_label, mint, session_label, token_hash
+from gateway.identity.credentials import hand_over_label, mint, session_label
 from gateway.identity.handover import CODE_SECONDS, SignInRequest, nonce_hash
 from gateway.identity.sign_in_steps import RULES, HandOver, Redeemed, Step
 from gateway.identity.users import require_person
@@ -76,7 +77,7 @@ def hand_over(connection: Connection, minter: Minter, session: str, request: Sig
             code_hash=code.hashed,
             session=session,
             host=request.host,
-            target=request.target,
+            target=_seal_target(minter, code.hashed, request.target),
             nonce_hash=request.nonce_hash,
             expires_at=minter.clock.now() + CODE_SECONDS,
         ),
@@ -84,18 +85,18 @@ def hand_over(connection: Connection, minter: Minter, session: str, request: Sig
     return HandOver(request.host, code.text)
 
 
-def redeem(connection: Connection, minter: Minter, code: str, host: str, cookies: Mapping[str, str]) -> Redeemed | None:
+def redeem(
+    connection: Connection, minter: Minter, code_hash: bytes, host: str, cookies: Mapping[str, str]
+) -> Redeemed | None:
     """A code that came back to `host` becomes its session cookie, for the browser that holds the nonce.
 
-    `cookies`: ours by name, as `find_own_cookies` gives them. None: forged, spent, too old, of another host or
-    browser, or the session has ended meanwhile.
+    `cookies`: ours by name, as `find_own_cookies` gives them. None: spent, too old, of another host or browser, or the
+    session has ended meanwhile.
     """
-    hashed, now = token_hash(minter.keys, hand_over_label(host), code), minter.clock.now()
+    now = minter.clock.now()
     nonces = [name for name in cookies if name.startswith(NONCE_COOKIE_PREFIX)][-_NONCES_TRIED:]
-    if hashed is None:
-        return None
     for name in nonces:
-        found = hand_overs.redeem(connection, hashed, host, nonce_hash(cookies[name]), now)
+        found = hand_overs.redeem(connection, code_hash, host, nonce_hash(cookies[name]), now)
         if found is not None:
             return _arrive(connection, minter, found, name)
     return None
@@ -106,9 +107,27 @@ def _arrive(connection: Connection, minter: Minter, found: hand_overs.HandOver, 
     # That the session has not ended the store has seen; whether its person may still sign in, we see (CVE-2026-95754).
     session = find_live(connection, found.session, now, idle_seconds=float("inf"))
     token = None if session is None else give_host_token(connection, minter, found.session, found.host)
-    if session is None or token is None:
+    target = _open_target(minter, found.code_hash, found.target)
+    if session is None or token is None or target is None:
         return None
-    return Redeemed(session.person, session.id, token, found.target, nonce_cookie)
+    return Redeemed(session.person, session.id, token, target, nonce_cookie)
+
+
+# A query may hold what an application means to keep secret, so the store, its log and its copies see it sealed.
+
+
+def _seal_target(minter: Minter, code_hash: bytes, target: str) -> str:
+    sealed = seal(minter.keys.current, target.encode(), _bound_to(code_hash), minter.entropy)
+    return base64.b64encode(sealed).decode("ascii")
+
+
+def _open_target(minter: Minter, code_hash: bytes, sealed: str) -> str | None:
+    target = unseal(minter.keys, base64.b64decode(sealed), _bound_to(code_hash))
+    return None if target is None else target.decode()
+
+
+def _bound_to(code_hash: bytes) -> str:
+    return f"hand-over/{code_hash.hex()}"
 
 
 def listing(store: Store, clock: Clock, name: str | None = None) -> tuple[Session, ...]:

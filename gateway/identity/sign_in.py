@@ -15,7 +15,7 @@ from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
-from gateway.identity.credentials import PENDING, mint, token_hash
+from gateway.identity.credentials import PENDING, hand_over_label, mint, token_hash
 from gateway.identity.handover import SignInRequest, open_request
 from gateway.identity.limits import admit, device_cookie, forgive, session_counters, sign_in_counters
 from gateway.identity.passwords import Passwords
@@ -64,11 +64,12 @@ class SignInSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What a name that was typed leads to. `encoded` is None where there is nothing to verify against."""
+    """What a name that was typed leads to. `encoded` is None where there is nothing to verify against, `factors` empty
+    where no code could follow."""
 
     person: Person | None
     encoded: str | None
-    has_authenticator: bool
+    factors: str
 
     @property
     def person_id(self) -> str:
@@ -114,7 +115,7 @@ class SignIn:
             return Refused(why, claim.person_id)
         fresh = await self._passwords.hash(password) if self._passwords.is_outdated(claim.encoded) else None
         return await self._store.arun(
-            lambda connection: self._password_accepted(connection, claim.person_id, fresh, request or "")
+            lambda connection: self._password_accepted(connection, canonical, claim, fresh, request or "")
         )
 
     async def code(self, pending_token: str, code: str, client: Client) -> SignedIn | Refused | Throttled:
@@ -124,18 +125,21 @@ class SignIn:
             return Refused(Why.EXPIRED_SIGN_IN)
         return await self._store.arun(lambda connection: self._code(connection, hashed, code, client))
 
-    async def fresh_code(
-        self, session: str, request: str | None, code: str, client: Client
-    ) -> CodeRenewed | Refused | Throttled:
+    async def fresh_code(self, session: str, request: str | None, code: str) -> CodeRenewed | Refused | Throttled:
         """A code in a session that lives: it renews `otp_time`, and nothing else of it. The way back is the same."""
         back = self._open(request)
         if request is not None and back is None:
             return Refused(Why.EXPIRED_REQUEST, session=session)
-        return await self._store.arun(lambda connection: self._fresh_code(connection, session, back, code, client))
+        return await self._store.arun(lambda connection: self._fresh_code(connection, session, back, code))
 
     async def redeem(self, code: str, host: str, cookies: Mapping[str, str]) -> Redeemed | None:
         """The callback on an application's host. `cookies`: ours by name, as `find_own_cookies` gives them."""
-        return await self._store.arun(lambda connection: sessions.redeem(connection, self._minter, code, host, cookies))
+        hashed = token_hash(self._keys.session, hand_over_label(host), code)
+        if hashed is None:
+            return None
+        return await self._store.arun(
+            lambda connection: sessions.redeem(connection, self._minter, hashed, host, cookies)
+        )
 
     async def sign_out(self, session: str) -> bool:
         """On every host at once. Whether the session was live until now."""
@@ -155,19 +159,27 @@ class SignIn:
         return sessions.hand_over(connection, self._minter, session, back)
 
     def _claim(self, connection: Connection, name: str, client: Client) -> _Claim | Throttled:
+        claim = self._look_up(connection, name)
+        wait = admit(connection, sign_in_counters(self._keys.session, name, claim.factors, client), self._clock.now())
+        return claim if wait is None else Throttled(wait, claim.person_id)
+
+    def _look_up(self, connection: Connection, name: str) -> _Claim:
         person = people.find(connection, name)
-        wait = admit(connection, sign_in_counters(self._keys.session, name, client), self._clock.now())
-        if wait is not None:
-            return Throttled(wait, person.id if person else "")
         # Read for nobody as well, so that an unknown name is not the one that is answered with fewer queries.
         owner = person.id if person else ""
         encoded = factors.password_hash(connection, self._keys.factor, owner)
-        return _Claim(person, encoded, bool(factors.usable_authenticators(connection, owner)))
+        return _Claim(person, encoded, factors.generation(connection, owner))
 
     def _password_accepted(
-        self, connection: Connection, person: str, fresh_hash: str | None, request: str
-    ) -> PasswordAccepted:
-        now, token = self._clock.now(), mint(self._keys.session, PENDING, self._entropy)
+        self, connection: Connection, name: str, claim: _Claim, fresh_hash: str | None, request: str
+    ) -> PasswordAccepted | Refused:
+        # A hash takes its time. Who was reset or given another password meanwhile has proven nothing by the old one,
+        # and renewing its hash would bring it back.
+        present = self._look_up(connection, name)
+        why = _why_not(present, is_right=present.encoded == claim.encoded)
+        if why is not None:
+            return Refused(why, present.person_id)
+        person, now, token = present.person_id, self._clock.now(), mint(self._keys.session, PENDING, self._entropy)
         if fresh_hash is not None:
             factors.put_password(connection, self._keys.factor, person, fresh_hash, self._clock, self._entropy)
         pending.create(
@@ -189,7 +201,8 @@ class SignIn:
         person = None if begun is None or begun.person is None else people.get(connection, begun.person)
         if begun is None or person is None or begun.stage != Step.CODE:
             return Refused(Why.EXPIRED_SIGN_IN)
-        counters = sign_in_counters(self._keys.session, person.name, client)
+        generation = factors.generation(connection, person.id)
+        counters = sign_in_counters(self._keys.session, person.name, generation, client)
         wait = admit(connection, counters, now)
         if wait is not None:
             return Throttled(wait, person.id)
@@ -219,18 +232,18 @@ class SignIn:
             session=session.id,
             amr=session.amr,
             host_token=host_token,
-            device=device_cookie(self._keys.session, person.name, self._entropy),
+            device=device_cookie(self._keys.session, factors.generation(connection, person.id), self._entropy),
             hand_over=None if back is None else sessions.hand_over(connection, self._minter, session.id, back),
         )
 
     def _fresh_code(
-        self, connection: Connection, session: str, back: SignInRequest | None, code: str, client: Client
+        self, connection: Connection, session: str, back: SignInRequest | None, code: str
     ) -> CodeRenewed | Refused | Throttled:
         now = self._clock.now()
         live = sessions.find_live(connection, session, now, self._settings.idle_seconds)
         if live is None:
             return Refused(Why.NO_SESSION, session=session)
-        counters = session_counters(session, client)
+        counters = session_counters(session)
         wait = admit(connection, counters, now)
         if wait is not None:
             return Throttled(wait, live.person)
@@ -253,7 +266,7 @@ def _why_not(claim: _Claim, *, is_right: bool) -> Why | None:
         (claim.encoded is None, Why.NO_FACTOR),
         (not is_right, Why.WRONG_PASSWORD),
         (claim.person is not None and not claim.person.is_active, Why.DISABLED),
-        (not claim.has_authenticator, Why.NO_FACTOR),
+        (not claim.factors, Why.NO_FACTOR),
     )
     return next((why for stands, why in obstacles if stands), None)
 

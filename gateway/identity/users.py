@@ -63,6 +63,11 @@ def listing(store: Store) -> tuple[Person, ...]:
     return store.read(people.listing)
 
 
+def enrolled(store: Store) -> frozenset[str]:
+    """Ids of the people who have a password, and so have used their link."""
+    return store.read(factors.people_with_password)
+
+
 def find(store: Store, name: str) -> Person:
     """Raises NotFound."""
     return store.read(lambda connection: require_person(connection, name))

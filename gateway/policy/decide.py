@@ -5,7 +5,6 @@ policy's tests and replay all call it. A request that touches a customer has to 
 is looked at, so no rule can let one customer's people in at another.
 """
 
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -20,8 +19,9 @@ from gateway.policy.rules import Facts, Step
 ALLOW, CHALLENGE, DENY = Verdict.ALLOW, Verdict.CHALLENGE, Verdict.DENY
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
+    """A named tuple, as one is made for each request."""
+
     match: Match
     principal: Principal
     now: float

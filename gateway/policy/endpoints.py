@@ -1,9 +1,9 @@
 """Hosts, upstreams and origins of the policy file. Each parser raises ValueError with a message for the user."""
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.foundation.addresses import parse_address
@@ -14,9 +14,8 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where an application listens. Compares by value: one pool of connections for each."""
+class Upstream(NamedTuple):
+    """Where an application listens. Compares by value: one pool of connections for each, looked up on every request."""
 
     scheme: Literal["https", "http", "unix"]
     host: str = ""
@@ -26,9 +25,15 @@ class Upstream:
     """Of the socket; empty for `https` and `http`."""
 
     def __str__(self) -> str:
-        if self.scheme == "unix":
-            return f"unix:{self.path}"
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return _spelled(self)
+
+
+@lru_cache(maxsize=256)
+def _spelled(upstream: Upstream) -> str:
+    """Kept, since a record of every request says it."""
+    if upstream.scheme == "unix":
+        return f"unix:{upstream.path}"
+    return f"{upstream.scheme}://{f'[{upstream.host}]' if ':' in upstream.host else upstream.host}:{upstream.port}"
 
 
 def parse_upstream(text: str) -> Upstream:

@@ -6,10 +6,11 @@ wider one. The tenants that host, path and route name must be the same.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.foundation.tenants import is_tenant_name
 from gateway.policy.endpoints import Upstream
-from gateway.policy.path import NormalPath
+from gateway.policy.path import NormalPath, fold
 from gateway.policy.pattern import Wild
 from gateway.policy.reasons import Reason
 from gateway.policy.routes import Application, Route
@@ -18,8 +19,9 @@ RESERVED_SEGMENT = ".gateway"
 """`/.gateway/…` on every application's host belongs to the gateway (CONTRACT 5), and nothing else is served there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
+    """A named tuple, as one is made for each request."""
+
     application: Application | None = None
     route: Route | None = None
     """None if and only if it was refused."""
@@ -64,7 +66,7 @@ class Policy:
             return NO_APPLICATION
         segments = path.segments
         if application.folds_case:
-            segments = tuple(segment.casefold() for segment in segments)
+            segments = tuple(map(fold, segments))
         if segments[0] == RESERVED_SEGMENT:
             if self.everywhere is None:
                 return Match(application, refused=Reason.PATH)
@@ -110,6 +112,10 @@ def _match(
 def _places(application: Application, segments: tuple[str, ...]) -> tuple[str | None, tuple[int, ...]]:
     places: list[tuple[Wild, int]] = []
     application.tree.add_places(segments, places)
-    tenant = next((segments[depth] for wild, depth in places if wild is Wild.TENANT), None)
-    secrets = {depth for wild, depth in places if wild is Wild.SECRET}
+    tenant, secrets = None, set()
+    for wild, depth in places:
+        if wild is Wild.SECRET:
+            secrets.add(depth)
+        elif tenant is None:
+            tenant = segments[depth]
     return tenant, tuple(sorted(secrets)) if secrets else ()

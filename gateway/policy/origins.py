@@ -50,8 +50,10 @@ def preflight(match: Match, head: Head) -> tuple[tuple[str, str], ...] | None:
     """The headers that answer a CORS preflight (Fetch standard 4.9) of a listed origin; None if it isn't one, and the
     request is decided like any other. It only says that the page may ask: what it asks for is decided when it comes."""
     application = match.application
+    if application is None or head.method != "OPTIONS":
+        return None
     origins, methods = _texts(head, b"origin"), _texts(head, b"access-control-request-method")
-    if application is None or head.method != "OPTIONS" or len(origins) != 1 or len(methods) != 1:
+    if len(origins) != 1 or len(methods) != 1:
         return None
     if origins[0] not in application.cors_origins or match.refused not in (None, Reason.METHOD):
         return None

@@ -9,7 +9,7 @@ route allows them.
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gateway.policy.reasons import Reason
 
@@ -28,11 +28,13 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # Servlet containers cut `;…` off before they resolve dots, and Windows cuts blanks off.
 _DOTS = re.compile(r"\s*\.{1,2}\s*(?:;.*)?")
 _SEPARATOR = re.compile(r"[/\\]")
+_LIKE_I = str.maketrans({"\u0130": "i", "\u0131": "i"})
 _NOTHING: frozenset[Encoded] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class NormalPath:
+class NormalPath(NamedTuple):
+    """A named tuple, as one is made for each request."""
+
     raw: bytes
     """As received, and as forwarded."""
     segments: tuple[str, ...]
@@ -98,6 +100,12 @@ def _encoded_in(segments: tuple[str, ...]) -> frozenset[Encoded]:
     if ";" in text:
         found.add("semicolon")
     return frozenset(found)
+
+
+def fold(segment: str) -> str:
+    """As an application reads it that takes small letters and capitals for the same. I with a dot and i without one
+    are i to Java's `equalsIgnoreCase`; Unicode's case folding alone would leave a way round a stricter route."""
+    return segment.translate(_LIKE_I).casefold()
 
 
 def is_literal(segment: str) -> bool:

@@ -7,7 +7,7 @@ the end only, `**` (any number of segments, none included).
 from dataclasses import dataclass
 from enum import Enum
 
-from gateway.policy.path import is_literal
+from gateway.policy.path import fold, is_literal
 
 
 class Wild(Enum):
@@ -39,7 +39,7 @@ class Pattern:
 
     def shape(self, *, folds_case: bool) -> tuple[tuple[Segment, ...], bool]:
         """Equal for two patterns of which neither is more specific: those that match the same paths."""
-        plain = (Wild.ANY if s is Wild.SECRET else s.casefold() if folds_case and isinstance(s, str) else s
+        plain = (Wild.ANY if s is Wild.SECRET else fold(s) if folds_case and isinstance(s, str) else s
                  for s in self.segments)  # fmt: skip
         return tuple(plain), self.is_open
 

@@ -12,6 +12,7 @@ from gateway.foundation.principal import Grant
 from gateway.policy import schema
 from gateway.policy.endpoints import TENANT_LABEL
 from gateway.policy.match import RESERVED_SEGMENT
+from gateway.policy.path import fold
 from gateway.policy.pattern import Segment, Wild
 
 OWN_PERMISSIONS = frozenset({"gateway.users", "gateway.sessions", "gateway.audit", "gateway.policy", "gateway.metrics"})
@@ -141,7 +142,7 @@ def _details(draft: Draft) -> Iterator[Problem]:
 def _reserved_paths(draft: Draft) -> Iterator[Problem]:
     for place, application, route in draft.routes():
         first = route.path.segments[0] if route.path.segments else None
-        folded = first.casefold() if isinstance(first, str) and application.case == "fold" else first
+        folded = fold(first) if isinstance(first, str) and application.case == "fold" else first
         if folded == RESERVED_SEGMENT:
             message = f"this route can't match: /{RESERVED_SEGMENT}/… on every host is the gateway's own"
             yield Problem(message, f"{place}.path")

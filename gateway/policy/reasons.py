@@ -88,7 +88,7 @@ PUBLISHED: Mapping[Reason, str] = MappingProxyType(
         Reason.CREDENTIALS: "The request carries two of the gateway's credentials.",
         Reason.INVALID_TOKEN: "The service token is unknown, expired or revoked.",
         Reason.CROSS_ORIGIN: "A browser sent the request from another origin, which the application does not list.",
-        Reason.OVERLOADED: "The gateway, or this client's share of it, is at a limit.",
+        Reason.OVERLOADED: "The gateway, or the application's pool of connections, is at a limit.",
         Reason.STORE: "The store could not be read in time, so the identity is unknown.",
         Reason.JOURNAL: "The decision could not be recorded in time.",
         Reason.FAULT: "The gateway failed in a way that it did not foresee.",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.policy.endpoints import Upstream
-from gateway.policy.path import Encoded
+from gateway.policy.path import Encoded, fold
 from gateway.policy.pattern import Pattern, Segment, Wild
 from gateway.policy.restrict import Restriction
 from gateway.policy.rules import Rule, Step
@@ -114,7 +114,7 @@ def grow(routes: tuple[Route, ...], *, folds_case: bool) -> Node:
     for route in routes:
         segments = route.pattern.segments
         if folds_case:
-            segments = tuple(part.casefold() if isinstance(part, str) else part for part in segments)
+            segments = tuple(fold(part) if isinstance(part, str) else part for part in segments)
         rows.append((segments, route))
     return _node(rows)
 

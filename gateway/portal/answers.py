@@ -19,8 +19,6 @@ class Page:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Guard | None = None
     """What the form on it is proven with; None: there is none."""
-    sign_in: str = ""
-    """A new value for the sign-in cookie, which the form is then bound to; empty: it stays as it is."""
     leads_to: str = ""
     """The application host that this form ends up at, by redirects."""
 

@@ -60,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
         Guard.SIGN_IN,
         "strict-origin",
     ),
+    Route("GET", "/enrol", enrol.show_scan, Door.LOGIN, "second step of the enrolment"),
     Route("POST", "/enrol", enrol.take_code, Door.LOGIN, "second step of the enrolment", Guard.SIGN_IN),
     Route("GET", "/.well-known/jwks.json", public.jwks, Door.LOGIN, "public keys of the assertion"),
     Route("GET", "/.gateway/callback", hand_over.callback, Door.ANY, "hand-over of a sign-in", referrer="no-referrer"),

@@ -65,10 +65,9 @@ def respond(answer: Answer, services: Services, frame: Frame) -> web.Response:
 
 def _page(page: Page, services: Services, frame: Frame) -> web.Response:
     cookies = page.cookies
-    sign_in = page.sign_in or frame.sign_in or services.entropy.bytes(32).hex()
-    if page.form is Guard.SIGN_IN and sign_in != frame.sign_in:
-        frame = replace(frame, sign_in=sign_in)
-        cookies = (*cookies, set_cookie(SIGN_IN_COOKIE, sign_in))
+    if page.form is Guard.SIGN_IN and not frame.sign_in:
+        frame = replace(frame, sign_in=services.entropy.bytes(32).hex())
+        cookies = (*cookies, set_cookie(SIGN_IN_COOKIE, frame.sign_in))
     context = {
         **page.context,
         "alert": page.alert,

@@ -19,6 +19,7 @@ from gateway.identity.cookies import find_own_cookies
 from gateway.identity.tokens import Assertion, AssertionVerifier
 
 FORM_BYTES = 16 * 1024
+AGENT_CHARACTERS = 256
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS = 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -35,6 +36,7 @@ class Visit:
     """As the client named it to the worker, without port."""
     client: Address
     agent: str
+    """What the browser calls itself, in characters that can be stored and shown anywhere."""
     request_id: str
     wants_json: bool
     query: Mapping[str, str]
@@ -70,7 +72,7 @@ async def read_visit(request: web.Request, verifier: AssertionVerifier) -> Visit
         method=request.method,
         host=host,
         client=client,
-        agent=request.headers.get("User-Agent", "")[:256],
+        agent=visible(request.headers.get("User-Agent", "")[:AGENT_CHARACTERS]),
         request_id=request_id_of(request),
         wants_json=prefers_json(request.headers.get("Accept", "")),
         query=_fields(request.rel_url.raw_query_string),
@@ -90,6 +92,11 @@ def prefers_json(accept: str) -> bool:
     """Whether JSON stands before HTML; a browser asks for HTML by name, and a program that doesn't say gets JSON."""
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "text/html" not in kinds or ("application/json" in kinds and kinds.index("application/json") == 0)
+
+
+def visible(text: str) -> str:
+    """Without what a terminal obeys, and without the half surrogates that stand for bytes which are no UTF-8."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 async def _form(request: web.Request) -> Mapping[str, str]:

@@ -116,6 +116,8 @@ class Reply:
     async def room(self) -> None:
         """Wait until the client has taken enough; one that takes nothing for a while is cut off."""
         connection = self._connection
+        if connection.may_write:
+            return
         connection.deadline = connection.loop.time() + connection.service.timeouts.body
         await connection.drain()
         connection.deadline = None

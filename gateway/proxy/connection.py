@@ -12,6 +12,7 @@ from gateway.foundation.addresses import Address, parse_address
 from gateway.http1 import limits
 from gateway.http1.parser import end_of_head
 from gateway.proxy.exchange import Exchange, handle
+from gateway.proxy.heads import HeadMemory
 from gateway.proxy.stream import Wire
 from gateway.proxy.tls import server_name
 
@@ -34,8 +35,11 @@ class ClientConnection(Wire):
         self.service = service
         self.exchange: Exchange | None = None
         self.address: Address = parse_address("::")
-        self.server_name: str | None = None
+        self.client = ""
+        """The address as text: in two records and a header of every exchange."""
+        self.forwarded_for = b""
         self.last_used = 0.0
+        self.heads = HeadMemory(service.memory, None)
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -44,7 +48,10 @@ class ClientConnection(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.address = parse_address(transport.get_extra_info("peername")[0])
-        self.server_name = server_name(transport.get_extra_info("ssl_object"))
+        self.client = str(self.address)
+        self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
+        self.heads = HeadMemory(self.service.memory, server_name(transport.get_extra_info("ssl_object")))
+        self.last_used = self.loop.time()
         self.service.connections.add(self)
         self._task = self.loop.create_task(self._serve())
 
@@ -83,11 +90,10 @@ class ClientConnection(Wire):
     async def _read_head(self) -> bytes | None:
         """The bytes of the next head without its empty line; one that is too large is cut and refused by the parser."""
         searched = 0
-        while (end := end_of_head(self.buffer, searched)) < 0:
-            if len(self.buffer) > limits.HEAD_BYTES:
-                block, self.buffer = self.buffer, b""
-                return block
+        while not self.buffer or (end := end_of_head(self.buffer, searched)) < 0:
             searched = len(self.buffer)
+            if searched > limits.HEAD_BYTES:
+                return self.take()
             if not await self.more():
                 return None
             if not searched:

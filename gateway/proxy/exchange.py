@@ -8,6 +8,7 @@ published list; an exception is a fault and never an allow. There is exactly one
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,7 +16,8 @@ from gateway.audit import events
 from gateway.foundation.errors import JournalUnavailable, StoreUnavailable
 from gateway.foundation.principal import ANONYMOUS, Principal
 from gateway.http1.framing import NoBody
-from gateway.identity.authenticate import NO_CREDENTIALS, Credentials, authenticate, find_credentials
+from gateway.http1.messages import BadRequest
+from gateway.identity.authenticate import NO_CREDENTIALS, Credentials, authenticate
 from gateway.identity.cookies import find_own_cookies
 from gateway.policy.decide import Decision, Question, decide
 from gateway.policy.endpoints import Upstream
@@ -23,8 +25,8 @@ from gateway.policy.match import Match
 from gateway.policy.origins import cross_origin, preflight
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.routes import Application
-from gateway.proxy import answers, hygiene
-from gateway.proxy.body import Reply, RequestBody
+from gateway.proxy import answers
+from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge
 from gateway.proxy.forward import forward
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
@@ -48,10 +50,12 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 503))
 
         # 2. Hygiene: one meaning, nothing forged.
-        request = hygiene.examine(exchange.block, service.memory, exchange.connection.server_name)
+        request = exchange.connection.heads.examine(exchange.block)
         if isinstance(request, Refusal):
             return await answers.refuse(exchange, request)
         exchange.accept(request)
+        if request.body_bytes > service.limits.body_bytes:
+            return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
 
         # 3. Routes: exactly one, or the one that denies.
         match = exchange.match = snapshot.policy.match(request.host, request.method, request.path)
@@ -59,7 +63,7 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.preflight(exchange, granted)
 
         # 4. Identity: checked afresh, every time.
-        credentials = find_credentials(request.head.headers)
+        credentials = request.credentials
         if isinstance(credentials, Reason):
             return await answers.refuse(exchange, Refusal(credentials, 400))
         exchange.credentials = credentials
@@ -75,11 +79,18 @@ async def handle(exchange: "Exchange") -> None:
         if decision.verdict is not Verdict.ALLOW:
             return await answers.refuse_decision(exchange, decision)
 
+        # From here on the decision is made again when authority changes, also while we wait.
+        service.live.add(exchange)
+        if service.snapshot is not snapshot:
+            # The policy changed while we asked who this is, and the running ones were reviewed without us.
+            await service.live.review([exchange])
+
         # 6. Audit: durable before anything is forwarded.
         await service.journal.commit(exchange.decision_record("allow", decision.reason))
+        if exchange.cut_reason:
+            return None
 
         # 7. and 8. Upstream and reply: the very object that was decided on.
-        service.live.add(exchange)
         await forward(exchange)
     except StoreUnavailable:
         await answers.refuse(exchange, Refusal(Reason.STORE, 503))
@@ -97,21 +108,51 @@ async def handle(exchange: "Exchange") -> None:
 
 
 class Exchange:
-    """One request and its answer: what each step found out, for the next ones and for the records."""
+    """One request and its answer: what each step found out, for the next ones and for the records.
+
+    Slots: the interpreter reads them directly, but looks up anew, each time, what also stands in the class.
+    """
+
+    __slots__ = (
+        "block",
+        "body",
+        "connection",
+        "credentials",
+        "cut_reason",
+        "decision",
+        "fault",
+        "match",
+        "on_cut",
+        "origin",
+        "principal",
+        "recorded",
+        "refused",
+        "reply",
+        "request",
+        "request_id",
+        "service",
+        "snapshot",
+        "started",
+        "tunnelled",
+        "upload",
+        "upload_error",
+        "upstream",
+    )
 
     def __init__(self, service: "Service", connection: "ClientConnection", block: bytes) -> None:
         self.service, self.connection, self.block = service, connection, block
         self.snapshot = service.snapshot
         self.started = service.clock.monotonic()
         self.request_id = service.next_request_id()
+        self.reply = Reply(connection)
         self.request: Request | None = None
         self.match: Match | None = None
         self.credentials: Credentials = NO_CREDENTIALS
         self.principal: Principal = ANONYMOUS
         self.decision: Decision | None = None
-        self.body = RequestBody(connection, NoBody())
-        self.reply = Reply(connection)
+        self.body: RequestBody | None = None
         self.upload: asyncio.Task[None] | None = None
+        self.upload_error: BadRequest | TooLarge | ClientGone | None = None
         self.upstream: UpstreamConnection | None = None
         self.origin: Upstream | None = None
         self.refused: Reason | None = None
@@ -119,7 +160,7 @@ class Exchange:
         self.cut_reason = ""
         self.on_cut: Callable[[int], None] | None = None
         self.tunnelled = 0
-        self._was_recorded = False
+        self.recorded: Reason | None = None
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} status={self.reply.status} fault={self.fault or None}>"
@@ -129,8 +170,9 @@ class Exchange:
     def accept(self, request: Request) -> None:
         """The head is in order: its body can be read, and its connection can go on."""
         self.request = request
-        self.body = RequestBody(self.connection, request.framing)
-        self.reply.speak_to(request.head.minor, not hygiene.wants_close(request.head))
+        if not isinstance(request.framing, NoBody):
+            self.body = RequestBody(self.connection, request.framing)
+        self.reply.speak_to(request.head.minor, not request.is_last)
 
     @property
     def admitted(self) -> Request:
@@ -149,7 +191,7 @@ class Exchange:
     @property
     def body_is_complete(self) -> bool:
         """Whether the next byte from the client is the next request's; unknown after a malformed head."""
-        return self.request is not None and self.body.is_complete
+        return self.request is not None and (self.body is None or self.body.is_complete)
 
     @property
     def is_our_own(self) -> bool:
@@ -171,7 +213,7 @@ class Exchange:
         request, principal = self.admitted, self.principal
         lines = [
             b"X-Request-Id: " + self.request_id.encode("ascii"),
-            b"X-Forwarded-For: " + str(self.connection.address).encode("ascii"),
+            self.connection.forwarded_for,
             b"X-Forwarded-Proto: https",
             b"X-Forwarded-Host: " + request.authority,
         ]
@@ -183,14 +225,14 @@ class Exchange:
         return [
             *lines,
             b"X-Gateway-Assertion: " + assertion.encode("ascii"),
-            b"X-Gateway-User: " + quote(principal.name, safe=NAME_CHARACTERS).encode("ascii"),
+            _user_line(principal.name),
             b"X-Gateway-Tenant: " + (tenant or "-").encode("ascii"),
         ]
 
     # Records and counts.
 
     def decision_record(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
-        self._was_recorded = True
+        self.recorded = reason
         request, match, service = self.request, self.match, self.service
         now = service.clock.now()
         otp_time = self.principal.otp_time
@@ -206,23 +248,24 @@ class Exchange:
             path=request.target.decode("latin-1") if request else "",
             otp_age=None if otp_time is None else now - otp_time,
             decision=decision,
-            reason=reason.value,
-            client=str(self.connection.address),
-            missing=missing or detail or None,
+            reason=reason,
+            client=self.connection.client,
+            missing=missing,
+            detail=detail or None,
             secret=match.secret_positions if match else (),
         )
 
     def upstream_answered(self) -> None:
-        self.service.metrics.observe(
-            "gateway_upstream_seconds", self.service.clock.monotonic() - self.started, self.application.name
-        )
+        self.service.count_upstream(self.application.name, self.service.clock.monotonic() - self.started)
 
     def end_upstream(self, *, is_reusable: bool) -> None:
         """Keep the upstream connection for the next request, or close it."""
         connection, self.upstream = self.upstream, None
         if connection is None or self.origin is None:
             return
-        if is_reusable and self.body.is_complete:
+        # A request that is still being sent would run into the next one.
+        is_sent = self.body_is_complete and (self.upload is None or self.upload.done())
+        if is_reusable and is_sent:
             self.service.upstreams.give_back(connection, self.origin)
         else:
             connection.abort()
@@ -235,12 +278,12 @@ class Exchange:
             self.upload.cancel()
         self.end_upstream(is_reusable=False)
         seconds = service.clock.monotonic() - self.started
-        if self._was_recorded:
+        if self.recorded is not None:
             service.journal.append(
                 events.outcome(
                     self.request_id,
                     reply.status or None,
-                    self.body.bytes_in + self.tunnelled,
+                    (self.body.bytes_in if self.body else 0) + self.tunnelled,
                     reply.bytes_out,
                     seconds * 1000,
                     time=service.clock.now(),
@@ -254,12 +297,14 @@ class Exchange:
 
     @property
     def identity_ids(self) -> frozenset[str]:
-        principal = self.principal
-        return frozenset({principal.id, principal.session, principal.credential.id} - {""})
+        principal, tenant = self.principal, self.match.tenant if self.match else None
+        ids = {principal.id, principal.session, principal.credential.id} - {""}
+        return frozenset(ids | {f"tenant:{tenant}"} if tenant else ids)
 
     @property
     def holds_until(self) -> float | None:
-        return self.decision.until if self.decision else None
+        times = [self.decision.until if self.decision else None, self.service.directory.idle_at(self.principal)]
+        return min((time for time in times if time is not None), default=None)
 
     def cut(self, reason: str) -> None:
         """Its authority has ended, or its time: a tunnel is told so, anything else just ends."""
@@ -271,3 +316,8 @@ class Exchange:
             if self.upstream is not None:
                 self.upstream.abort()
             self.reply.reset()
+
+
+@lru_cache(maxsize=4096)
+def _user_line(name: str) -> bytes:
+    return b"X-Gateway-User: " + quote(name, safe=NAME_CHARACTERS).encode("ascii")

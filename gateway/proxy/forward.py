@@ -8,13 +8,12 @@ ended before a byte of an answer came (RFC 9112 9.3.1).
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.http1.framing import Chunked, ContentLength, NoBody, UntilClose, decoder, response_framing
+from gateway.http1.framing import Chunked, ContentLength, UntilClose, decoder, response_framing
 from gateway.http1.messages import BadMessage, BadRequest, BadResponse, ResponseHead
 from gateway.http1.writer import LAST_CHUNK, chunk, request_head
-from gateway.identity.cookies import forwarded_cookies
 from gateway.policy.reasons import Reason
 from gateway.proxy import answers, hygiene
-from gateway.proxy.body import ClientGone, TooLarge
+from gateway.proxy.body import ClientGone, RequestBody, TooLarge
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.tunnel import tunnel
@@ -29,94 +28,97 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 async def forward(exchange: "Exchange") -> None:
     """Until the answer is complete, or its failure is told."""
     try:
-        head = await _send(exchange)
+        head = await _first_head(exchange)
         while head.status < 200 and head.status != 101:
             exchange.reply.informational(head, _reply_lines(exchange, head))
-            head = await _response_head(exchange)
+            await exchange.reply.room()
+            head = await _response_head(exchange, _upstream(exchange))
         if head.status == 101:
             await _switch(exchange, head)
         else:
             await _stream(exchange, head)
-    except UpstreamError as error:
-        _upstream_failed(exchange, error)
-    except BadRequest as error:
-        exchange.fault = "bad-body"
-        answers.answer(exchange, Refusal(Reason.MALFORMED, error.status, error.code))
-    except TooLarge:
-        exchange.fault = "too-large"
-        answers.answer(exchange, Refusal(Reason.TOO_LARGE, 413))
-    except ClientGone:
-        exchange.fault = "client-gone"
-        exchange.reply.reset()
+    except (UpstreamError, BadRequest, TooLarge, ClientGone) as error:
+        # An upload that failed ended the upstream connection: the fault is the client's, and not the application's.
+        _failed(exchange, exchange.upload_error or error)
 
 
-def _upstream_failed(exchange: "Exchange", error: UpstreamError) -> None:
-    """The application's fault, unless our own cut, or the client's body, made it so."""
-    upload = exchange.upload
-    if upload is not None and upload.done() and not upload.cancelled() and (cause := upload.exception()) is not None:
-        raise cause
-    exchange.fault = exchange.fault or error.fault.kind
-    if exchange.cut_reason or exchange.reply.has_begun:
-        exchange.reply.reset()
-    else:
-        answers.upstream_failed(exchange, error.fault)
+def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge | ClientGone) -> None:
+    match error:
+        case ClientGone():
+            exchange.fault = "client-gone"
+            exchange.reply.reset()
+        case BadRequest():
+            exchange.fault = "bad-body"
+            answers.answer(exchange, Refusal(Reason.MALFORMED, error.status, error.code))
+        case TooLarge():
+            exchange.fault = "too-large"
+            answers.answer(exchange, Refusal(Reason.TOO_LARGE, 413))
+        case UpstreamError():
+            exchange.fault = exchange.fault or error.fault.kind
+            if exchange.cut_reason or exchange.reply.has_begun:
+                exchange.reply.reset()
+            else:
+                answers.upstream_failed(exchange, error.fault)
 
 
-async def _send(exchange: "Exchange") -> ResponseHead:
-    """Send the request; the first response head. Raises UpstreamError."""
-    request = exchange.admitted
-    may_repeat = request.method in SAFE_METHODS and isinstance(request.framing, NoBody)
-    await _connect(exchange)
-    try:
-        return await _send_once(exchange)
-    except UpstreamError as error:
-        connection = exchange.upstream
-        if not (may_repeat and connection and connection.is_reused and not connection.has_answered):
-            raise
-        if error.fault is not Fault.CLOSED or exchange.cut_reason:
-            raise
-    await _connect(exchange, fresh=True)
-    return await _send_once(exchange)
+async def _first_head(exchange: "Exchange") -> ResponseHead:
+    """Send the request, on a connection that is open already if there is one. Raises UpstreamError."""
+    request, upstreams, candidates = exchange.admitted, exchange.service.upstreams, exchange.application.upstreams
+    taken = upstreams.take_idle(candidates)
+    if taken is not None:
+        connection, exchange.origin = exchange.upstream, _ = taken
+        try:
+            await _send(exchange, request, connection)
+            return await _response_head(exchange, connection)
+        except UpstreamError as error:
+            may_repeat = request.method in SAFE_METHODS and exchange.body is None
+            if not may_repeat or connection.has_answered or error.fault is not Fault.CLOSED or exchange.cut_reason:
+                raise
+            connection.abort()
+    connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
+    await _send(exchange, request, connection)
+    return await _response_head(exchange, connection)
 
 
-async def _connect(exchange: "Exchange", *, fresh: bool = False) -> None:
-    exchange.upstream, exchange.origin = await exchange.service.upstreams.take(
-        exchange.application.upstreams, fresh=fresh
-    )
-
-
-async def _send_once(exchange: "Exchange") -> ResponseHead:
-    request, upstream = exchange.admitted, _upstream(exchange)
+async def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
     head = request_head(request.method, request.target, _request_lines(exchange, request))
-    if isinstance(request.framing, NoBody):
+    body = exchange.body
+    if body is None:
         upstream.write(head)
-    elif isinstance(request.framing, ContentLength) and exchange.body.is_here:
+        return
+    if isinstance(request.framing, ContentLength) and body.is_here:
         # The common small body: it goes out with the head, in one write.
-        upstream.write(head + await exchange.body.receive(exchange.service.limits.body_bytes))
-    else:
-        upstream.write(head)
-    if not exchange.body.is_complete:
-        exchange.upload = asyncio.get_running_loop().create_task(_upload(exchange, upstream))
-    return await _response_head(exchange)
+        head += await body.receive(exchange.service.limits.body_bytes)
+    upstream.write(head)
+    if not body.is_complete:
+        exchange.upload = asyncio.get_running_loop().create_task(_upload(exchange, body, upstream))
 
 
-async def _upload(exchange: "Exchange", upstream: UpstreamConnection) -> None:
-    """Carry the body over, as fast as the slower side takes it. A failure of the client's ends the upstream request."""
-    framed = isinstance(exchange.admitted.framing, Chunked)
+async def _upload(exchange: "Exchange", body: RequestBody, upstream: UpstreamConnection) -> None:
+    """Carry the body over, as fast as the slower side takes it. A failure of the client's ends the upstream request.
+
+    The upstream's deadline is ours until its answer has begun: it has to take the body, and then to answer."""
+    framed, timeouts = isinstance(exchange.admitted.framing, Chunked), exchange.service.timeouts
     try:
-        while payload := await exchange.body.receive(exchange.service.limits.body_bytes):
+        while payload := await body.receive(exchange.service.limits.body_bytes):
             upstream.write(chunk(payload) if framed else payload)
-            await upstream.drain()
+            if not upstream.may_write:
+                upstream.deadline = None if exchange.reply.has_begun else upstream.loop.time() + timeouts.body
+                await upstream.drain()
+                upstream.deadline = None
         if framed:
             upstream.write(LAST_CHUNK)
-        upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
+        if not exchange.reply.has_begun:
+            upstream.deadline = upstream.loop.time() + timeouts.upstream_head
+    except (BadRequest, TooLarge, ClientGone) as error:
+        exchange.upload_error = error
+        upstream.abort()
     except BaseException:
         upstream.abort()
         raise
 
 
-async def _response_head(exchange: "Exchange") -> ResponseHead:
-    upstream = _upstream(exchange)
+async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> ResponseHead:
     if exchange.upload is None or exchange.upload.done():
         upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
     head = await upstream.read_head(exchange.service.memory)
@@ -134,11 +136,12 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
         raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
     body = decoder(framing, BadResponse)
     is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
-    if not exchange.body.is_complete:
+    if not exchange.body_is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
         reply.may_keep_alive = False
-    lines = [*_reply_lines(exchange, head), hygiene.HSTS]
+    lines = _reply_lines(exchange, head)
+    lines.append(hygiene.HSTS)
     reply.head(head.status, head.reason, lines, framing)
     payload, is_last = b"", body.complete
     while not is_last:
@@ -167,28 +170,19 @@ async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
 
 def _reply_lines(exchange: "Exchange", head: ResponseHead) -> list[bytes]:
     domains = exchange.application.cookie_domains
-    return list(hygiene.client_lines(head, is_ours=exchange.is_our_own, cookie_domains=domains))
+    return hygiene.client_lines(head, is_ours=exchange.is_our_own, cookie_domains=domains)
 
 
 def _request_lines(exchange: "Exchange", request: Request) -> list[bytes]:
     """Everything the application gets: the client's own lines first, then what we vouch for."""
-    lines = []
-    ends_here = hygiene.nominated(request.head)
-    for header in request.head.headers:
-        name = header.name
-        if name in ends_here or not hygiene.passes_to_application(name):
-            continue
-        if name == b"cookie":
-            if (line := forwarded_cookies(header, exchange.is_our_own)) is not None:
-                lines.append(line)
-        elif name != b"authorization" or exchange.credentials.bearer is None:
-            lines.append(header.line)
+    lines = exchange.vouched_lines()
     if request.is_websocket:
         lines += [b"Connection: Upgrade", b"Upgrade: websocket"]
     elif isinstance(request.framing, Chunked):
         lines.append(b"Transfer-Encoding: chunked")
-    lines += exchange.vouched_lines()
-    return lines
+    if exchange.is_our_own:
+        return [*hygiene.application_lines(request.head, exchange.credentials, is_ours=True), *lines]
+    return [*request.lines, *lines]
 
 
 def _upstream(exchange: "Exchange") -> UpstreamConnection:

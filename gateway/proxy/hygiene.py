@@ -5,9 +5,8 @@ client's request before ours is added, under every spelling; a name with a chara
 passes, because `X_User` and `X.User` collapse into `X-User` in common applications (CVE-2025-64484, CVE-2026-88011).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.http1.authority import parse_host, split_absolute
 from gateway.http1.framing import ContentLength, Framing, NoBody, request_framing
@@ -15,6 +14,8 @@ from gateway.http1.grammar import is_plain_name
 from gateway.http1.messages import BadMessage, RequestHead, ResponseHead
 from gateway.http1.parser import LineMemory, parse_request_head
 from gateway.http1.websocket import accept_key
+from gateway.identity.authenticate import Credentials, find_credentials
+from gateway.identity.cookies import forwarded_cookies
 from gateway.policy.path import NormalPath, PathRefusal, normalise
 from gateway.policy.reasons import Reason
 from gateway.proxy.refusals import Refusal
@@ -38,25 +39,31 @@ SECOND_MEANING = frozenset(
 """What some applications let override the method, path or host that was decided on (CVE-2023-30845); httpoxy."""
 
 OUR_COOKIES = b"__Host-gateway"
-NOT_FROM_APPLICATIONS = frozenset({b"strict-transport-security", b"alt-svc"})
+NOT_FROM_APPLICATIONS = HOP_BY_HOP | {b"strict-transport-security", b"alt-svc"}
 HSTS = b"Strict-Transport-Security: max-age=63072000; includeSubDomains"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request in its one normal form."""
+class Request(NamedTuple):
+    """A request in its one normal form. A named tuple, as one is made for each."""
 
     head: RequestHead
     method: str
+    path: NormalPath
+    target: bytes
+    """Path and query, byte for byte what is forwarded."""
+    # What follows depends on the head without its target; `heads` relies on that.
     host: str
     """Lower case, no port, no trailing dot."""
     authority: bytes
     """Host and port as the client wrote them."""
-    path: NormalPath
-    target: bytes
-    """Path and query, byte for byte what is forwarded."""
     framing: Framing
     is_websocket: bool
+    is_last: bool
+    """Whether the client ends the connection after it."""
+    credentials: Credentials | Reason
+    """What it carries of ours, unproven; or why that is no honest request."""
+    lines: tuple[bytes, ...]
+    """The headers of the client's that an application gets (the gateway's own gets more: `application_lines`)."""
 
     @property
     def wants_page(self) -> bool:
@@ -96,7 +103,11 @@ def examine(block: bytes, memory: LineMemory, server_name: str | None) -> Reques
     is_websocket = _asks_for_websocket(head)
     if is_websocket and not isinstance(framing, NoBody):
         return Refusal(Reason.MALFORMED, 400, "WebSocket request with a body")
-    return Request(head, head.method, host, authority, path, target, framing, is_websocket)
+    credentials = find_credentials(head.headers)
+    lines = () if isinstance(credentials, Reason) else application_lines(head, credentials, is_ours=False)
+    return Request(
+        head, head.method, path, target, host, authority, framing, is_websocket, wants_close(head), credentials, lines
+    )
 
 
 def _asks_for_websocket(head: RequestHead) -> bool:
@@ -157,15 +168,34 @@ def passes_to_application(name: bytes) -> bool:
     )
 
 
-def client_lines(head: ResponseHead, *, is_ours: bool, cookie_domains: frozenset[str]) -> Iterator[bytes]:
+def application_lines(head: RequestHead, credentials: Credentials, *, is_ours: bool) -> tuple[bytes, ...]:
+    """The client's lines that an application gets. `is_ours`: the gateway's own application."""
+    ends_here, lines = nominated(head), []
+    for header in head.headers:
+        name, _, line = header
+        if name in ends_here or not passes_to_application(name):
+            continue
+        if name == b"cookie":
+            if (cookies := forwarded_cookies(header, is_ours)) is not None:
+                lines.append(cookies)
+        elif name != b"authorization" or credentials.bearer is None:
+            lines.append(line)
+    return tuple(lines)
+
+
+def client_lines(head: ResponseHead, *, is_ours: bool, cookie_domains: frozenset[str]) -> list[bytes]:
     """The application's lines that a client gets: not our cookies, not our HSTS, no `Domain` unless allowed."""
-    ends_here = nominated(head)
-    for name, value, line in head.headers:
-        if name in HOP_BY_HOP or name in NOT_FROM_APPLICATIONS or name in ends_here:
-            continue
-        if name == b"set-cookie" and not is_ours and not may_set_cookie(value, cookie_domains):
-            continue
-        yield line
+    ends_here = NOT_FROM_APPLICATIONS | nominated(head)
+    if head.status < 200 or head.status == 204:
+        # RFC 9110 8.6: these have no length, and a reader that believed it would wait for a body.
+        ends_here |= {b"content-length"}
+    if is_ours or b"set-cookie" not in head.names:
+        return [line for name, _, line in head.headers if name not in ends_here]
+    return [
+        line
+        for name, value, line in head.headers
+        if name not in ends_here and (name != b"set-cookie" or may_set_cookie(value, cookie_domains))
+    ]
 
 
 def may_set_cookie(value: bytes, cookie_domains: frozenset[str]) -> bool:

@@ -24,6 +24,7 @@ HANDSHAKE_SECONDS, CLOSE_SECONDS = 5.0, 2.0
 RECEIVE_BUFFER = 32 * 1024
 """Bytes the kernel may hold of an upload before we read it: with the default, an idle TLS connection kept 540 KB."""
 REDIRECT_SECONDS = 10.0
+PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Listener:
         self.tls = tls
         self._loop, self._socket, self._protocol, self._has_room = loop, listening, protocol, has_room
         self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         with suppress(OSError):
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -51,6 +53,8 @@ class Listener:
 
     def stop(self) -> None:
         """Take no more; the socket stays open for whoever inherits it."""
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._socket.fileno())
 
     def _accept(self) -> None:
@@ -60,7 +64,11 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
+                # Out of file descriptors, most likely. Who waits to be accepted stays readable, so without a pause the
+                # loop would do nothing else.
                 log.exception("accept failed")
+                self.stop()
+                self._pause = self._loop.call_later(PAUSE_SECONDS, self.start)
                 return
             if not self._has_room(len(self._opening)):
                 client.close()
@@ -103,11 +111,15 @@ class Redirecting(Wire):
         super().connection_made(transport)
         self._timer = self.loop.call_later(REDIRECT_SECONDS, self.abort)
 
+    def eof_received(self) -> bool | None:
+        """Whoever leaves in the middle of a head gets no answer, and is not waited for."""
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         self.buffer += data
         end = end_of_head(self.buffer, 0)
         if end < 0 and len(self.buffer) <= limits.HEAD_BYTES:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
+from gateway.policy.reasons import Reason
+
 SLICE_SECONDS = 0.005
 """How long decisions may be made in a row before others get their turn."""
 
@@ -52,22 +54,29 @@ class Live:
 
     async def identities_changed(self, ids: Collection[str]) -> None:
         changed = frozenset(ids)
-        await self._review([running for running in self.all() if running.identity_ids & changed])
+        await self.review([running for running in self.all() if running.identity_ids & changed])
 
     async def policy_changed(self) -> None:
-        await self._review(self.all())
+        await self.review(self.all())
 
     async def time_passed(self, now: float) -> None:
-        await self._review([r for r in self.all() if r.holds_until is not None and r.holds_until <= now])
+        await self.review([r for r in self.all() if r.holds_until is not None and r.holds_until <= now])
 
-    async def _review(self, exchanges: list[Running]) -> None:
+    async def review(self, exchanges: Collection[Running]) -> None:
+        """Decide on these again, and cut those that may not go on."""
         loop = asyncio.get_running_loop()
         slice_end = loop.time() + SLICE_SECONDS
         for exchange in exchanges:
             if id(exchange) not in self._running:
                 continue
-            reason = await self._decide_again(exchange)
-            if reason is not None:
+            try:
+                reason = await self._decide_again(exchange)
+            except Exception:
+                # A fault is never an allow, and the others have to get their turn.
+                log.exception("a running exchange could not be decided again")
+                reason = Reason.FAULT.value
+            # One that ended meanwhile has left its connection to the next.
+            if reason is not None and id(exchange) in self._running:
                 exchange.cut(reason)
             if loop.time() > slice_end:
                 await asyncio.sleep(0)

@@ -134,37 +134,75 @@ def _problem(notice: Notice) -> bytes:
 
 
 def _page(notice: Notice) -> str:
-    parts = [f"<h1>{escape(notice.title)}</h1>", f"<p>{escape(notice.text)}</p>"]
+    parts = [
+        f'<p class="status">{notice.status}</p>',
+        f"<h1>{escape(notice.title)}</h1>",
+        f"<p>{escape(notice.text)}</p>",
+    ]
     if notice.missing:
         parts.append(f"<p>Missing permission: <code>{escape(notice.missing)}</code></p>")
     if notice.sign_in:
-        parts.append(f'<p><a class="button" href="{escape(notice.sign_in)}">Go to sign-in</a></p>')
-    parts.append(f'<p class="quiet">Request <code>{escape(notice.request_id)}</code></p>')
+        act = "Enter a code" if notice.reason == Reason.FRESH_CODE else "Sign in"
+        parts.append(f'<a class="button" href="{escape(notice.sign_in)}">{act}</a>')
+    if notice.status == 403:
+        parts.append(_WAYS_OUT)
+    parts.append(
+        f'<p class="hint">If you ask for help, give this request id: <code>{escape(notice.request_id)}</code></p>'
+    )
     return _FRAME.format(title=escape(notice.title), body="\n".join(parts))
 
 
-_FRAME = """<!doctype html>
+_WAYS_OUT = """\
+<a class="button plain" href="/">To the start page</a>
+<p class="hint">Not your account? <a href="/.gateway/whoami">See who you are here</a>, and sign out.</p>"""
+
+_FRAME = """\
+<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
 <title>{title} · BTB Gateway</title>
 <style>
-:root {{ color-scheme: light dark;
-  --ink: #1c2430; --quiet: #5c6776; --paper: #f5f6f8; --card: #fff; --accent: #1f5fae; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e8ecf2; --quiet: #9aa6b6; --paper: #12161c; --card: #1b212a; --accent: #7db1f0; }} }}
-body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
-  font: 1.05rem/1.55 system-ui, sans-serif; }}
-main {{ background: var(--card); padding: 2.5rem; border-radius: 14px; max-width: 30rem; margin: 1rem;
-  box-shadow: 0 8px 30px rgb(0 0 0 / .08); }}
-h1 {{ font-size: 1.5rem; margin: 0 0 .5rem; }}
-.quiet {{ color: var(--quiet); font-size: .85rem; margin-bottom: 0; }}
+:root {{ color-scheme: light dark; --ground: #eef2f1; --card: #fff; --ink: #16211f; --quiet: #51615e; --line: #d3dcda;
+  --edge: #7b8b88; --accent: #1b6760; --on-accent: #fff; --focus: #0b57d0; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ground: #0f1615; --card: #18211f; --ink: #e7eeec; --quiet: #a3b3b0;
+  --line: #2c3836; --edge: #70827e; --accent: #63c2b2; --on-accent: #08201c; --focus: #8ab4f8; }} }}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0; padding: 0 1rem 2rem; display: grid; justify-items: center; background: var(--ground);
+  color: var(--ink); font: 100%/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }}
+header, main {{ width: min(100%, 26.5rem); }}
+header {{ display: flex; align-items: center; gap: .7rem; padding: clamp(1.25rem, 9vh, 5.5rem) 0 1.25rem;
+  font-weight: 600; }}
+main {{ padding: clamp(1.35rem, 6vw, 2.25rem); background: var(--card); border: 1px solid var(--line);
+  border-radius: 1rem; box-shadow: 0 1px 2px rgb(16 40 36 / 6%), 0 12px 32px rgb(16 40 36 / 8%); }}
+h1 {{ font-size: 1.55rem; line-height: 1.25; margin: 0 0 .45rem; }}
+p {{ margin: 0 0 1rem; overflow-wrap: anywhere; }}
+main > :last-child {{ margin-bottom: 0; }}
+.status {{ margin: 0 0 .35rem; color: var(--quiet); font-weight: 600; }}
+.hint {{ color: var(--quiet); font-size: .9rem; }}
+.button {{ display: block; margin-bottom: 1rem; padding: .65rem 1rem; border: 1px solid transparent;
+  border-radius: .6rem; background: var(--accent); color: var(--on-accent); font-weight: 600; text-align: center;
+  text-decoration: none; }}
+.plain {{ border-color: var(--edge); background: none; color: var(--accent); }}
 a {{ color: var(--accent); }}
+:focus-visible {{ outline: 3px solid var(--focus); outline-offset: 2px; }}
 </style>
 </head>
-<body><main>
+<body>
+<header>
+<svg viewBox="0 0 48 48" width="36" height="36" aria-hidden="true" fill="none" stroke="#e9f5f2" stroke-linecap="round">
+<rect width="48" height="48" rx="13" fill="#1f6f68" stroke="none"/>
+<path d="M12 37V23a12 12 0 0 1 24 0v14" stroke-width="4"/>
+<path d="M19.5 37V24a4.5 4.5 0 0 1 9 0v13" stroke="#8fd3c4" stroke-width="3.5"/>
+<path d="M9 38.5h30" stroke-width="3"/></svg>
+<span>BTB Gateway</span>
+</header>
+<main>
 {body}
-</main></body>
+</main>
+</body>
 </html>
 """
+"""Looks like the pages of the portal, and shares nothing with them: this one has to be there when they are not."""

@@ -1,8 +1,10 @@
 """What every exchange of one worker shares. Built once by the worker's entry; only `snapshot` is ever replaced."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from gateway.audit import events
 from gateway.audit.journal import Journal
@@ -10,7 +12,7 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import StoreUnavailable
 from gateway.foundation.keyring import KeySet
-from gateway.foundation.principal import ANONYMOUS, Principal
+from gateway.foundation.principal import Principal
 from gateway.http1.parser import LineMemory
 from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
@@ -24,8 +26,17 @@ from gateway.proxy.live import Live, Running
 from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
 
+DRAIN_STEP_SECONDS = 0.05
 FRAGMENTS = 8192
 """Identities whose part of a record is kept ready."""
+
+
+class _Counters(NamedTuple):
+    """The series that one kind of exchange is counted in, looked up once."""
+
+    requests: list[float]
+    decisions: list[float]
+    observe_seconds: Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ class Service:
         self._request_prefix = self.entropy.bytes(8).hex()
         self._requests = 0
         self._identities: dict[int, tuple[Principal, bytes]] = {}
+        self._counters: dict[tuple[str, str, str, int, Reason], _Counters] = {}
+        self._upstream_seconds: dict[str, Callable[[float], None]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -124,29 +137,56 @@ class Service:
         match, decision = exchange.match, exchange.decision
         application = match.application.name if match and match.application else ""
         route = match.route.id if match and match.route else ""
-        reason = exchange.refused or (decision.reason if decision else Reason.FAULT)
+        reason = exchange.refused or (decision.reason if decision else exchange.recorded) or Reason.FAULT
         verdict = "deny" if exchange.refused else "allow"
         if exchange.refused in (Reason.SIGN_IN, Reason.FRESH_CODE):
             verdict = "challenge"
-        self.metrics.count("gateway_requests_total", application, route, verdict, str(exchange.reply.status))
-        self.metrics.count("gateway_decisions_total", reason.value)
-        self.metrics.observe("gateway_request_seconds", seconds, application)
+        what = (application, route, verdict, exchange.reply.status, reason)
+        counters = self._counters.get(what)
+        if counters is None:
+            counters = self._counters[what] = self._counters_of(*what)
+        counters.requests[0] += 1
+        counters.decisions[0] += 1
+        counters.observe_seconds(seconds)
+
+    def count_upstream(self, application: str, seconds: float) -> None:
+        """The time until an application's response head."""
+        observe = self._upstream_seconds.get(application)
+        if observe is None:
+            observe = self.metrics.histogram("gateway_upstream_seconds", application)
+            self._upstream_seconds[application] = observe
+        observe(seconds)
+
+    def _counters_of(self, application: str, route: str, verdict: str, status: int, reason: Reason) -> "_Counters":
+        return _Counters(
+            self.metrics.counter("gateway_requests_total", application, route, verdict, str(status)),
+            self.metrics.counter("gateway_decisions_total", reason.value),
+            self.metrics.histogram("gateway_request_seconds", application),
+        )
 
     async def _decide_again(self, running: Running) -> str | None:
         """The steps 3 to 5 of a new request, for one that runs, without counting as a use. None: it may go on."""
         if not isinstance(running, Exchange):
             raise TypeError(f"{running!r} is not an exchange")
-        request, snapshot = running.admitted, self.snapshot
-        try:
-            principal = running.principal
-            if not principal.is_anonymous:
-                principal = await self.directory.current(principal) or ANONYMOUS
-        except StoreUnavailable:
-            return Reason.STORE.value
-        running.match = snapshot.policy.match(request.host, request.method, request.path)
-        running.principal = principal
-        decision = running.decision = decide(snapshot.policy, running.question())
-        return None if decision.verdict is Verdict.ALLOW else decision.reason.value
+        if not running.principal.is_anonymous:
+            try:
+                principal = await self.directory.current(running.principal)
+            except StoreUnavailable:
+                return Reason.STORE.value
+            if principal is None:
+                # Also where nobody is enough: the application was told who this is.
+                return Reason.SIGN_IN.value
+            running.principal = principal
+        request, policy, decided = running.admitted, self.snapshot.policy, running.application
+        match = running.match = policy.match(request.host, request.method, request.path)
+        decision = running.decision = decide(policy, running.question())
+        if decision.verdict is not Verdict.ALLOW:
+            return decision.reason.value
+        is_there = match.application is not None and match.application.name == decided.name
+        if not is_there or (running.origin is not None and running.origin not in match.upstreams):
+            # It is allowed, but what it is connected to is not what is served there now.
+            return Reason.HOST.value
+        return None
 
     # Time and ends.
 
@@ -166,18 +206,27 @@ class Service:
         """Finish what runs, answer what still comes with `Connection: close`, and tell tunnels that we restart."""
         self.is_draining = True
         deadline = self.loop.time() + seconds
-        for running in self.live.all():
-            if isinstance(running, Exchange) and running.on_cut is not None:
-                running.cut_reason = "restart"
-                running.on_cut(SERVICE_RESTART)
         while self.connections and self.loop.time() < deadline:
+            self._say_restart(tunnels_only=True)
             for connection in list(self.connections):
                 if self.loop.time() - connection.last_used > quiet_seconds:
                     connection.close_if_idle()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(DRAIN_STEP_SECONDS)
+        self._say_restart(tunnels_only=False)
         for connection in list(self.connections):
             connection.abort()
         self.upstreams.close_idle()
+        # The journal is closed after us, and each of them has an outcome to record.
+        while len(self.live) and self.loop.time() < deadline + quiet_seconds:  # noqa: ASYNC110 - at the very end.
+            await asyncio.sleep(DRAIN_STEP_SECONDS)
+
+    def _say_restart(self, *, tunnels_only: bool) -> None:
+        """Also to tunnels that were opened while we drain."""
+        for running in self.live.all():
+            if isinstance(running, Exchange) and not (tunnels_only and running.on_cut is None):
+                running.cut_reason = running.cut_reason or "restart"
+                if running.on_cut is not None:
+                    running.on_cut(SERVICE_RESTART)
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,8 @@
 
 Law: bytes wait here only up to `READ_AHEAD`, then reading pauses; a writer that outruns its peer waits in `drain()`;
 every wait ends when the stream does. Time limits are a field that a sweep looks at, because a timer a request costs
-more than the rest of the waiting.
+more than the rest of the waiting. All wires of a process read into one buffer, from which bytes are copied at once:
+with a buffer for each read, TLS would ask the system for 256 KB, and give it back, on every request.
 """
 
 import asyncio
@@ -13,7 +14,10 @@ READ_AHEAD = 64 * 1024
 """Bytes read beyond what was asked for before reading pauses; also the mark above which a writer waits."""
 
 
-class Wire(asyncio.Protocol):
+_READ_INTO = memoryview(bytearray(READ_AHEAD))
+
+
+class Wire(asyncio.BufferedProtocol):
     """Base of client and upstream connections. Owned by one task at a time: one reader waits, one writer drains."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -22,6 +26,8 @@ class Wire(asyncio.Protocol):
         self.at_end = False
         """No more bytes will come: end of file, or the connection is lost."""
         self.is_lost = False
+        self.was_broken = False
+        """It ended otherwise than by the peer's orderly end: by a reset, or by ourselves."""
         self.deadline: float | None = None
         """In the loop's time; the sweep ends the connection beyond it."""
         self.has_expired = False
@@ -37,7 +43,13 @@ class Wire(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(READ_AHEAD)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature.
+        return _READ_INTO
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received(bytes(_READ_INTO[:nbytes]))
+
+    def received(self, data: bytes) -> None:
         self.buffer = self.buffer + data if self.buffer else data
         if self._reader is not None:
             self._wake()
@@ -51,8 +63,9 @@ class Wire(asyncio.Protocol):
         # A plain socket may go on writing after its peer's half-close; TLS has no such state.
         return self.transport.get_extra_info("ssl_object") is None
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature.
+    def connection_lost(self, exc: Exception | None) -> None:
         self.at_end = self.is_lost = True
+        self.was_broken = self.was_broken or exc is not None
         self._wake()
         self.resume_writing()
 
@@ -81,12 +94,19 @@ class Wire(asyncio.Protocol):
         if self._reading_paused:
             self._reading_paused = False
             self.transport.resume_reading()
-        self._reader = self.loop.create_future()
+        reader = self._reader = self.loop.create_future()
         try:
-            await self._reader
+            await reader
         finally:
-            self._reader = None
+            # A reader that was cancelled leaves after the next one has come: an upload, and whoever lingers.
+            if self._reader is reader:
+                self._reader = None
         return len(self.buffer) > before
+
+    @property
+    def may_write(self) -> bool:
+        """Whether `drain` would not wait."""
+        return not self._writing_paused or self.is_lost
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written; returns at once when the stream is lost."""
@@ -101,7 +121,7 @@ class Wire(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection without sending what is still buffered."""
-        self.at_end = True
+        self.at_end = self.was_broken = True
         if not self.is_lost:
             self.transport.abort()
         self._wake()
@@ -114,7 +134,9 @@ class Wire(asyncio.Protocol):
 
     @property
     def was_truncated(self) -> bool:
-        """On TLS: it ended without the peer's close_notify (RFC 8446 6.1), so bytes may be missing."""
+        """Bytes may be missing: it was broken, or on TLS it ended without the peer's close_notify (RFC 8446 6.1)."""
+        if self.was_broken:
+            return True
         ssl_object = self.transport.get_extra_info("ssl_object")
         if ssl_object is None:
             return False

@@ -61,12 +61,11 @@ class Tunnel:
         while self._upstream.buffer or await self._upstream.more():
             payload = self._upstream.take()
             boundary = self._frames.feed(payload)
-            if self._closing is not None:
+            if self._closing is not None and boundary is not None:
                 # The rest of the frame that was under way when we were told to end, and not a byte of the next.
-                if boundary is not None:
-                    self._client.write(payload[:boundary])
-                    self._say_goodbye()
-                    return
+                self._client.write(payload[:boundary])
+                self._say_goodbye()
+                return
             self._exchange.reply.bytes_out += len(payload)
             self._client.write(payload)
             await self._client.drain()

@@ -50,18 +50,17 @@ class UpstreamConnection(Wire):
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["UpstreamConnection"], None]) -> None:
         super().__init__(loop)
         self.is_idle = False
-        self.is_reused = False
         self.has_answered = False
         """Whether a byte of the current response has come."""
         self._on_lost = on_lost
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         if self.is_idle:
             # Bytes before a request could only be the answer to somebody else's (CVE-2026-71324).
             self.abort()
             return
         self.has_answered = True
-        super().data_received(data)
+        super().received(data)
 
     def eof_received(self) -> bool | None:
         super().eof_received()
@@ -74,10 +73,10 @@ class UpstreamConnection(Wire):
     async def read_head(self, memory: LineMemory) -> ResponseHead:
         """The next response head, informational ones included. Raises UpstreamError."""
         searched = 0
-        while (end := end_of_head(self.buffer, searched)) < 0:
-            if len(self.buffer) > limits.HEAD_BYTES:
+        while not self.buffer or (end := end_of_head(self.buffer, searched)) < 0:
+            searched = len(self.buffer)
+            if searched > limits.HEAD_BYTES:
                 raise UpstreamError(Fault.BAD_RESPONSE, "head too large")
-            searched = max(0, len(self.buffer) - 3)
             if not await self.more():
                 raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
         block, self.buffer = self.buffer[: end - 4], self.buffer[end:]
@@ -120,18 +119,23 @@ class Upstreams:
         self.connections: set[UpstreamConnection] = set()
         """Every open one, for the sweep."""
 
-    async def take(
-        self, upstreams: tuple[Upstream, ...], *, fresh: bool = False
-    ) -> tuple[UpstreamConnection, Upstream]:
-        """An idle connection, or a new one (only that, with `fresh`); each upstream in turn. Raises UpstreamError."""
-        error = UpstreamError(Fault.UNREACHABLE)
+    def take_idle(self, upstreams: tuple[Upstream, ...]) -> tuple[UpstreamConnection, Upstream] | None:
+        """A connection that is open already."""
         for upstream in upstreams:
             pool = self._pool(upstream)
-            if not fresh and (connection := pool.take()) is not None:
-                connection.is_idle, connection.is_reused, connection.has_answered = False, True, False
+            while (connection := pool.take()) is not None:
+                if connection.at_end:
+                    continue  # It has just ended, and the loop will tell us in a moment.
+                connection.is_idle, connection.has_answered = False, False
                 return connection, upstream
+        return None
+
+    async def open(self, upstreams: tuple[Upstream, ...]) -> tuple[UpstreamConnection, Upstream]:
+        """A new connection, to the first upstream that takes it. Raises UpstreamError."""
+        error = UpstreamError(Fault.UNREACHABLE)
+        for upstream in upstreams:
             try:
-                return await self._open(upstream, pool), upstream
+                return await self._open(upstream, self._pool(upstream)), upstream
             except UpstreamError as failure:
                 error = failure
         raise error

@@ -39,6 +39,10 @@ class Authenticator:
     disabled_at: float | None = None
 
 
+def people_with_password(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.execute(select(PASSWORDS.c.person)).scalars())
+
+
 def set_password(connection: Connection, person: str, password: Password) -> None:
     """Raises NotFound."""
     connection.execute(delete(PASSWORDS).where(PASSWORDS.c.person == person))

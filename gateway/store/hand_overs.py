@@ -20,7 +20,7 @@ class HandOver:
     session: str
     host: str
     target: str
-    """Path and query on `host` that the browser goes back to."""
+    """Path and query on `host` that the browser goes back to, sealed by identity."""
     nonce_hash: bytes
     expires_at: float
 

@@ -53,7 +53,7 @@ class SnapshotInfo:
 
 
 def create(store: Store, directory: Path, key: Key, clock: Clock, entropy: Entropy) -> SnapshotInfo:
-    """Written whole and durably, while others go on using the store. Raises StoreUnavailable."""
+    """Written whole and durably, while others go on using the store. Raises StoreUnavailable, or GatewayError."""
     now = clock.now()
     revision, number = store.read(lambda connection: (schema(connection), epoch.current(connection)))
     with mapped():
@@ -69,7 +69,10 @@ def create(store: Store, directory: Path, key: Key, clock: Clock, entropy: Entro
     }
     path = directory / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.snapshot"
     line = json.dumps(header).encode() + b"\n"
-    write_private(path, line + b"".join(_encrypted(_file_key(key, header), line, image)))
+    try:
+        write_private(path, line + b"".join(_encrypted(_file_key(key, header), line, image)))
+    except OSError as error:
+        raise GatewayError(f"the snapshot {path} can't be written: {error.strerror}") from error
     return _info(path)
 
 

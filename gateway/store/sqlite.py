@@ -46,7 +46,13 @@ class Sqlite:
             connection.execute("PRAGMA journal_mode = WAL")
 
     def engine(self, *, read_only: bool) -> Engine:
-        engine = create_engine("sqlite://", creator=lambda: self._connect(read_only), poolclass=QueuePool)
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: self._connect(read_only),
+            poolclass=QueuePool,
+            # A fault is logged with its cause, and a value may be what somebody typed into the wrong field.
+            hide_parameters=True,
+        )
         event.listen(engine, "begin", _begin)
         return engine.execution_options(read_only=read_only)
 

@@ -118,7 +118,12 @@ def _policy_problems_beside(settings_path: Path) -> list[Problem]:
     if not path.exists():
         return []
     try:
-        validate(parse_yaml(read_text(path), str(path)), PolicyFile)
+        document = parse_yaml(read_text(path), str(path))
+        file = validate(document, PolicyFile)
     except InvalidFile as error:
         return error.problems
+    try:
+        compile_policy(file)
+    except InvalidPolicy as error:
+        return [document.locate(problem) for problem in error.problems]
     return []

@@ -4,14 +4,15 @@ Law: the master never waits for a child: what can't be written now is kept until
 its end, or sends what is no message, is treated as dead. End of file on a child's side means: drain.
 
 Messages are dictionaries with a `kind`: `start`, `prepare`, `commit`, `abandon`, `drain` go down; `ready`, `prepared`,
-`refused`, `totals` go up; `ask` and `answer` go from child to child, or to the master, through the master.
+`refused`, `totals` go up; `ask` and `answer` go from child to child, or to the master, through the master, which lets
+through what `questions` allows.
 """
 
 import asyncio
 import json
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -26,8 +27,37 @@ _MOST_BYTES = 64 << 20
 """A policy of a hundred thousand routes fits; a length beyond it is no message of ours."""
 
 
+_FROM_CHILDREN: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "ready": {},
+    "prepared": {"version": int},
+    "refused": {"version": int, "why": str},
+    "totals": {"totals": dict},
+    "ask": {"to": str, "id": int, "what": str, "arguments": dict},
+    "answer": {"to": str, "id": int, "result": object, "error": (str, type(None))},
+}
+"""What a child can say, and the members that it must have."""
+
+
 class ChannelClosed(Exception):
     """The other side is gone."""
+
+
+def parse(content: bytes | bytearray) -> Message:
+    """One message. Raises ChannelClosed for what is none: whoever sends that is broken, and must not break us."""
+    try:
+        message = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ChannelClosed from error
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise ChannelClosed
+    return message
+
+
+def require_from_child(message: Message) -> None:
+    """Raises ChannelClosed for what no child of ours says."""
+    members = _FROM_CHILDREN.get(message["kind"])
+    if members is None or not all(name in message and isinstance(message[name], members[name]) for name in members):
+        raise ChannelClosed
 
 
 def encode(message: Message) -> bytes:
@@ -52,7 +82,7 @@ class Decoder:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            messages.append(json.loads(self._buffer[_LENGTH.size : end]))
+            messages.append(parse(self._buffer[_LENGTH.size : end]))
             del self._buffer[:end]
         return messages
 
@@ -117,12 +147,12 @@ class ChildEnd:
         """The next message. Raises ChannelClosed."""
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            message = json.loads(await self._reader.readexactly(length))
+            if length > _MOST_BYTES:
+                raise ChannelClosed
+            content = await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, OSError) as error:
             raise ChannelClosed from error
-        if not isinstance(message, dict):
-            raise ChannelClosed
-        return message
+        return parse(content)
 
     def send(self, kind: str, **members: Any) -> None:
         if not self._writer.is_closing():

@@ -24,6 +24,7 @@ from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
 from gateway.foundation.keyring import Key, KeySet
+from gateway.foundation.process import hide_memory
 from gateway.metrics import Metrics
 from gateway.proxy.tls import Certificate
 from gateway.supervisor.build import Configuration, from_message
@@ -54,6 +55,7 @@ class Child(ABC):
         self.given = start
         self._prepared: tuple[int, Configuration, Message] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
         self._ended = asyncio.Event()
 
     @property
@@ -119,6 +121,7 @@ class Child(ABC):
         except (GatewayError, OSError) as error:
             log.critical("can't start: %s", error)
             raise SystemExit(1) from error
+        self._begun.set()
         ticking = asyncio.create_task(self._tick())
         self.channel.send("ready")
         listening.add_done_callback(lambda _: self.drain())
@@ -133,12 +136,18 @@ class Child(ABC):
         os._exit(EXIT_FATAL)
 
     def drain(self) -> None:
+        """Asked for in the middle of a start, it begins after it: what is half built can't be taken down."""
         if self._draining is None:
             self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
+        await self._begun.wait()
         try:
-            await self.end()
+            try:
+                await self.end()
+            except Unavailable as error:
+                # Whoever is away meanwhile: the end of our journal is worth more.
+                log.warning("%s", error)
             self.journal.append(event(EventName.PROCESS_STOP, self.clock.now(), process=self.seat, pid=os.getpid()))
             await self.journal.close()
             await self.after_journal()
@@ -155,7 +164,7 @@ class Child(ABC):
             clock=self.clock,
             entropy=self.entropy,
             on_fatal=self.die,
-            observe_commit=lambda seconds: self.metrics.observe("gateway_audit_commit_seconds", seconds),
+            observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )
 
     async def _take(self, message: Message) -> None:
@@ -190,6 +199,7 @@ class Child(ABC):
             return
         _, self.configuration, message = self._prepared
         self.version, self.given, self._prepared = version, {**self.given, **message}, None
+        logging.getLogger().setLevel(logs.level(self.settings.log_level))
         await self.adopt(message)
 
     async def _tick(self) -> None:
@@ -232,6 +242,7 @@ async def _run(kind: Callable[[ChildEnd, Message], Child]) -> None:
 
 def main(kind: Callable[[ChildEnd, Message], Child], run: Callable[[Any], None] = asyncio.run) -> None:
     """A child's entry point; `run` is the event loop's."""
+    hide_memory()
     # Draining is asked for over the channel; a signal to the whole group must not end us in the middle of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,6 +1,5 @@
 """The keeper's Unix socket: where commands come in. The kernel says who asks (SO_PEERCRED), never the caller."""
 
-import json
 import os
 import pwd
 import socket
@@ -26,7 +25,9 @@ def command_app(run: RunCommand) -> web.Application:
         try:
             call = await request.json()
             verb, arguments = call["verb"], call["arguments"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
+            verb, arguments = None, None
+        if not isinstance(verb, str) or not isinstance(arguments, dict):
             return _answer(400, {"ok": False, "error": "the call is not understood"})
         try:
             return _answer(200, {"ok": True, "result": await run(verb, arguments, operator)})

@@ -6,18 +6,19 @@ that could not be recorded says so. Secrets come in and go out in the arguments 
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.audit.events import EventFields, EventName, event
 from gateway.audit.journal import Journal
-from gateway.audit.signing import CheckpointWriter
+from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.config.load import Loaded
 from gateway.config.schema import Settings
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
-from gateway.foundation.errors import GatewayError
+from gateway.foundation.errors import GatewayError, JournalUnavailable
 from gateway.foundation.keyring import PURPOSES, KeySet, key_versions
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
@@ -54,10 +55,17 @@ class Context:
 
 @dataclass(frozen=True)
 class Done:
-    """The answer, and what is recorded of it."""
+    """The answer, and what is recorded of it. `failure`: it was done in part, which is recorded and then said."""
 
     result: dict[str, Any]
     events: list[bytes] = field(default_factory=list)
+    failure: GatewayError | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """Once it is recorded. Raises GatewayError."""
+        if self.failure is not None:
+            raise self.failure
+        return self.result
 
 
 Command = Callable[[Context, Arguments], Done]
@@ -111,6 +119,10 @@ def _tenant_close(context: Context, arguments: Arguments) -> Done:
 def _user_add(context: Context, arguments: Arguments) -> Done:
     grants = _grants(context, arguments.get("grants", []))
     new = users.NewUser(arguments["name"], arguments.get("home") or "-", grants)
+    credentials = arguments.get("credentials")
+    if credentials is not None:
+        # First, since a name that was taken is never given again: a bad password must not use it up.
+        check_factors(credentials["password"], credentials["totp_secret"], (new.name, context.settings.domain))
     person = users.add(context.store, new, context.clock, context.entropy)
     told: EventFields = {
         "user": person.id,
@@ -119,22 +131,22 @@ def _user_add(context: Context, arguments: Arguments) -> Done:
         "grants": sorted(map(str, person.grants)),
     }
     events = [_event(context, EventName.USER_ADD, told)]
-    credentials = arguments.get("credentials")
     if credentials is None:
         return _with_link(context, person, {}, events)
     try:
         context.set_credentials(person.id, credentials["password"], credentials["totp_secret"])
-    except GatewayError:
-        users.remove(context.store, person.id, context.clock)
-        raise
+    except GatewayError as error:
+        why = f"{person.name} was added, but without credentials ({error}): `user reset` makes an enrolment link"
+        return Done({}, events, GatewayError(why))
     events.append(_event(context, EventName.FACTOR_ADD, {"user": person.id, "name": person.name}))
     return Done({"id": person.id, "name": person.name, "link": None}, events)
 
 
 def _user_list(context: Context, arguments: Arguments) -> Done:
     home = arguments.get("tenant")
+    enrolled = users.enrolled(context.store)
     listed = [person for person in users.listing(context.store) if home in (None, person.home)]
-    return Done({"users": [_person(person) for person in listed]})
+    return Done({"users": [_person(person, person.id in enrolled) for person in listed]})
 
 
 def _user_show(context: Context, arguments: Arguments) -> Done:
@@ -143,9 +155,9 @@ def _user_show(context: Context, arguments: Arguments) -> Done:
         {"kind": each.kind, "id": each.id, "state": "active" if each.disabled_at is None else "disabled"}
         for each in found.authenticators
     ]
-    state = _state(found.person) if found.has_password or not found.person.is_active else "enrolling"
-    person = {**_person(found.person), "display": found.person.display, "created": found.person.created_at}
-    return Done({**person, "state": state, "factors": factors, "sessions": len(found.sessions)})
+    person = _person(found.person, found.has_password)
+    person |= {"display": found.person.display, "created": found.person.created_at}
+    return Done({**person, "factors": factors, "sessions": len(found.sessions)})
 
 
 def _user_disable(context: Context, arguments: Arguments) -> Done:
@@ -370,16 +382,18 @@ def _parse_grants(texts: list[str]) -> frozenset[Grant]:
         raise GatewayError(str(error)) from error
 
 
-def _state(person: Person) -> str:
-    return "active" if person.is_active else "disabled"
+def _state(person: Person, is_enrolled: bool) -> str:
+    if not person.is_active:
+        return "disabled"
+    return "active" if is_enrolled else "enrolling"
 
 
-def _person(person: Person) -> dict[str, Any]:
+def _person(person: Person, is_enrolled: bool) -> dict[str, Any]:
     return {
         "id": person.id,
         "name": person.name,
         "home": person.home,
-        "state": _state(person),
+        "state": _state(person, is_enrolled),
         "grants": sorted(map(str, person.grants)),
     }
 
@@ -420,14 +434,19 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
     """The same commands, by this process, with the master key, under the lock that a running gateway would hold, and
     recorded in a chain of its own. Raises GatewayError."""
     settings, clock, entropy = loaded.settings, SystemClock(), SystemEntropy()
-    with StateLock(settings.state_dir):
+    policy = read_configuration(loaded.path).policy
+    with ExitStack() as stack:
+        stack.enter_context(StateLock(settings.state_dir))
         keyring = open_keyring(settings, clock, entropy)
-        store = Store.open(settings.store, settings.state_dir)
-        migrate(store)
         checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
-        policy = read_configuration(loaded.path).policy
+        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
+        stack.callback(checkpoints.sign)
+        stack.callback(journal.close_now)
+        for torn in checkpoints.find_torn():
+            # Before the `sign` that says how its chain has ended.
+            journal.commit_now(torn_event(torn, clock.now()))
 
         def give_credentials(person: str, password: str, totp_secret: str) -> None:
             new = factors_from_text(password, totp_secret, (person, settings.domain), entropy)
@@ -444,22 +463,32 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             entropy=entropy,
             operator=user_name(os.getuid()),
         )
+        migrate(store)
         done = run_command(context, verb, arguments, OFFLINE)
-        for record in done.events:
-            journal.commit_now(record)
-        journal.close_now()
-        checkpoints.sign()
-        store.close()
-    return done.result
+        try:
+            for record in done.events:
+                journal.commit_now(record)
+        except JournalUnavailable as error:
+            raise unrecorded(verb, error) from error
+    return done.answer()
+
+
+def unrecorded(verb: str, error: JournalUnavailable) -> JournalUnavailable:
+    return JournalUnavailable(f"{verb} was done, but could not be recorded: {error}")
+
+
+def check_factors(password: str, totp_secret: str, words: tuple[str, ...]) -> bytes:
+    """The secret's bytes. `words` are those that a password must not be made of. Raises GatewayError."""
+    weakness = find_weakness(password, words)
+    if weakness is not None:
+        raise GatewayError(f"the password can't be used: {weakness}")
+    try:
+        return otp.parse_secret(totp_secret)
+    except ValueError as error:
+        raise GatewayError(str(error)) from error
 
 
 def factors_from_text(password: str, totp_secret: str, context: tuple[str, ...], entropy: Entropy) -> NewFactors:
     """What `user add --credentials-stdin` is given, checked like what a person chooses. Raises GatewayError."""
-    weakness = find_weakness(password, context)
-    if weakness is not None:
-        raise GatewayError(f"the password can't be used: {weakness}")
-    try:
-        secret = otp.parse_secret(totp_secret)
-    except ValueError as error:
-        raise GatewayError(str(error)) from error
+    secret = check_factors(password, totp_secret, context)
     return NewFactors(hash_password(password, entropy), secret)

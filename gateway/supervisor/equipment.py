@@ -18,15 +18,17 @@ from gateway.config.values import ListenAddress
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import Keyring, Process
+from gateway.foundation.keyring import Keyring
 from gateway.identity.tokens import jwks
 from gateway.proxy.tls import Certificate, ServerTls
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
+from gateway.supervisor.command_socket import user_name
 from gateway.supervisor.local_ca import issue
-from gateway.supervisor.roster import Seat
+from gateway.supervisor.roster import Role, Seat
 
 BACKLOG = 1024
 LOCK = Path("run/lock")
+ROLES: tuple[Role, ...] = ("keeper", "portal", "worker")
 
 
 class Equipment:
@@ -37,6 +39,8 @@ class Equipment:
         self._entropy: Entropy = SystemEntropy()
         self._keyring = open_keyring(self._settings, self._clock, self._entropy)
         self._certificates = self._read_certificates(configuration)
+        # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
+        self._given = {role: self._read_for(role) for role in ROLES}
 
     @classmethod
     def for_configuration(cls, configuration: Configuration) -> Self:
@@ -57,7 +61,9 @@ class Equipment:
             listening["ops"] = stack.enter_context(_listen("listen.ops", settings.listen.ops, shared=False))
             for name, path in (("portal", PORTAL_SOCKET), ("keeper", KEEPER_SOCKET)):
                 listening[name] = stack.enter_context(_listen_unix(settings.state_dir / path))
-            return cls(configuration, stack.pop_all(), listening)
+            equipment = cls(configuration, stack, listening)
+            equipment._sockets = stack.pop_all()
+            return equipment
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +83,11 @@ class Equipment:
             case "keeper":
                 return {"ops": self._listening["ops"].fileno(), "keeper": self._listening["keeper"].fileno()}
 
-    def for_role(self, role: Process) -> dict[str, Any]:
+    def for_role(self, role: Role) -> dict[str, Any]:
         """Keys and certificates for one process, as they go over its pipe."""
+        return self._given[role]
+
+    def _read_for(self, role: Role) -> dict[str, Any]:
         keys = {
             name: [key.as_json() for key in keyset.keys] for name, keyset in self._keyring.for_process(role).items()
         }
@@ -124,9 +133,13 @@ class StateLock:
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        for folder in (self._path.parents[1], self._path.parent):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._refuse_root()
+        try:
+            for folder in (self._path.parents[1], self._path.parent):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise GatewayError(f"state_dir: {error.filename} can't be used: {error.strerror}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,6 +152,12 @@ class StateLock:
     ) -> None:
         os.close(self._descriptor)
 
+    def _refuse_root(self) -> None:
+        """What root writes here, the gateway's own user could not read any more, and would not start."""
+        folder = self._path.parents[1]
+        if os.geteuid() == 0 and folder.exists() and (owner := folder.stat().st_uid) != 0:
+            raise GatewayError(f"{folder} belongs to {user_name(owner)}: run this as that user, not as root")
+
 
 def open_keyring(settings: Settings, clock: Clock, entropy: Entropy) -> Keyring:
     return Keyring(settings.state_dir / "keys", master_key(settings).reveal(), clock, entropy)
@@ -149,14 +168,13 @@ def worker_count(settings: Settings) -> int:
 
 
 def certificate_names(configuration: Configuration) -> list[str]:
-    """Every host that is served: the domain and one level below it, and each application's own."""
+    """Every host that is served: each application's own, and the domain with one level below it.
+
+    The hosts stand there by name as well: under a domain of one label, like `localhost`, clients take no wildcard.
+    """
     domain = configuration.settings.domain
-    names = {domain: None, f"*.{domain}": None}
-    for application in configuration.policy.applications.values():
-        name = application.host.replace("{tenant}", "*")
-        if name.partition(".")[2] != domain:
-            names[name] = None
-    return list(names)
+    hosts = [each.host.replace("{tenant}", "*") for each in configuration.policy.applications.values()]
+    return list(dict.fromkeys([domain, f"*.{domain}", *hosts]))
 
 
 def _listen(setting: str, address: ListenAddress, *, shared: bool) -> socket.socket:

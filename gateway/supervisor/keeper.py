@@ -14,7 +14,7 @@ from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
-from gateway.foundation.keyring import PUBLISHED_SECONDS, key_versions
+from gateway.foundation.keyring import PUBLISHED_SECONDS, ROTATABLE, key_versions
 from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
@@ -27,13 +27,14 @@ from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
-from gateway.supervisor.commands import Context, run_command, snapshot_folder
+from gateway.supervisor.commands import Context, run_command, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
 
 CHECKPOINT_SECONDS = 2.0
-ROTATABLE = frozenset({"assertion"})
 SWEEP_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
+MOST_OPENING = 256
+"""Characters of one member of a chain's opening: it is in every checkpoint while the chain is open."""
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -84,21 +85,23 @@ class Keeper(Child):
         for runner in (self._commands_runner, self._ops_runner):
             await runner.cleanup()
         await self._directory.stop()
+        await self._checkpoint()
 
     async def after_journal(self) -> None:
-        """The last checkpoint holds the end of every chain, its own included."""
-        await self._checkpoint()
+        """One checkpoint more, which holds the end of its own chain: then all of the journal is signed."""
+        await self._sign(self._checkpoints.sign)
 
     # What others ask.
 
     async def answer(self, what: str, arguments: Message) -> Any:
         match what:
             case "open-chain":
-                opening = Opening(**arguments["opening"])
+                opening = read_opening(arguments.get("opening"), self.settings.node or "")
                 await self._sign(lambda: self._checkpoints.open_chain(opening))
                 return None
             case "record-uses":
-                await asyncio.to_thread(sessions.record_uses, self._store, arguments["uses"])
+                uses = read_uses(arguments.get("uses"), self.clock.now())
+                await asyncio.to_thread(sessions.record_uses, self._store, uses)
                 return None
             case _:
                 return await super().answer(what, arguments)
@@ -122,9 +125,12 @@ class Keeper(Child):
         async with self._commands:
             context = self._context(operator)
             done = await asyncio.to_thread(run_command, context, verb, arguments)
-            for record in done.events:
-                await self.journal.commit(record)
-        return done.result
+            try:
+                for record in done.events:
+                    await self.journal.commit(record)
+            except JournalUnavailable as error:
+                raise unrecorded(verb, error) from error
+        return done.answer()
 
     async def _rotate(self, purpose: str, operator: str) -> Any:
         """Only what has an overlap: what the older versions of this key have signed stays good meanwhile."""
@@ -216,18 +222,45 @@ class Keeper(Child):
     async def _snapshot(self) -> None:
         """One every `snapshots.every`, counted from the newest there is, so that restarts don't put it off."""
         while True:
-            made = snapshot.listing(snapshot_folder(self.settings))
-            newest = made[0].created_at if made else 0.0
-            self.metrics.set("gateway_snapshot_timestamp_seconds", newest)
-            due = newest + self.settings.snapshots.every - self.clock.now()
-            if due > 0:
-                await asyncio.sleep(min(due, SWEEP_SECONDS))
-                continue
             try:
-                await self.command("snapshot.create", {}, "keeper")
-            except GatewayError as error:
+                made = snapshot.listing(snapshot_folder(self.settings))
+                newest = made[0].created_at if made else 0.0
+                self.metrics.set("gateway_snapshot_timestamp_seconds", newest)
+                due = newest + self.settings.snapshots.every - self.clock.now()
+                if due > 0:
+                    await asyncio.sleep(min(due, SWEEP_SECONDS))
+                else:
+                    await self.command("snapshot.create", {}, "keeper")
+            except (GatewayError, OSError) as error:
                 log.error("no snapshot could be made: %s", error)
                 await asyncio.sleep(SWEEP_SECONDS)
+
+
+# What comes from processes that could have been taken over.
+
+
+def read_opening(value: Any, node: str) -> Opening:
+    """Whose it is, the master has seen to (`questions`). Raises GatewayError."""
+    names = ("chain", "node", "process", "time")
+    if not isinstance(value, dict) or value.keys() != set(names):
+        raise GatewayError("that is no opening of a chain")
+    if not all(isinstance(value[name], str) and len(value[name]) <= MOST_OPENING for name in names):
+        raise GatewayError("that is no opening of a chain")
+    if value["node"] != node:
+        raise GatewayError("that is the opening of a chain of another node")
+    try:
+        return Opening(**value)
+    except ValueError as error:
+        raise GatewayError(str(error)) from error
+
+
+def read_uses(value: Any, now: float) -> dict[str, float]:
+    """Who was there, a worker alone knows; that it is not in the future, we do: such a session would never be idle.
+    Raises GatewayError."""
+    if not isinstance(value, dict) or not all(isinstance(at, int | float) for at in value.values()):
+        raise GatewayError("those are no uses of sessions")
+    # What is no number at all is not at or before now either.
+    return {session: at if at <= now else now for session, at in value.items()}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ BOUND_TO = "local-ca"
 def issue(state_dir: Path, names: list[str], keys: KeySet, clock: Clock, entropy: Entropy) -> Certificate:
     """A certificate for `names`, from the authority of this `state_dir`, which is made at the first call."""
     ca_path, key_path = state_dir / "ca.pem", state_dir / "keys" / "local-ca.sealed"
-    if not key_path.exists():
+    if not (key_path.exists() and ca_path.exists()):
         _make_authority(ca_path, key_path, keys, clock, entropy)
     opened = unseal(keys, key_path.read_bytes(), BOUND_TO)
     if opened is None:
@@ -34,12 +34,16 @@ def issue(state_dir: Path, names: list[str], keys: KeySet, clock: Clock, entropy
     ca_key = serialization.load_der_private_key(opened, None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise GatewayError(f"{key_path} does not hold the key of a local authority")
-    ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+    try:
+        ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+    except ValueError as error:
+        raise GatewayError(f"{ca_path} is no certificate: remove it, and a new authority is made") from error
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.fromtimestamp(clock.now(), UTC)
     leaf = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+        # Not a host: a common name holds 64 characters, a host 253, and clients read the alternative names alone.
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "BTB Gateway")]))
         .issuer_name(ca.subject)
         .public_key(key.public_key())
         .serial_number(int.from_bytes(entropy.bytes(19), "big") | 1)

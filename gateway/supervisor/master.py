@@ -1,9 +1,10 @@
 """The supervisor: holds the listening sockets, starts everybody else, replaces and drains them. No event loop, and
 nothing of a request.
 
-Law: it never waits for a child; signals only set a flag and wake the one `select`. A new configuration is taken by all
-or by none: every child prepares it and says so, then it is committed; who stays silent is replaced. Sockets outlive the
-processes that use them, so that replacing one drops no connection that has not been accepted yet.
+Law: it never waits for a child, and nothing that a child says can end it: what is no message of ours ends the child.
+Signals only set a flag and wake the one `select`. A new configuration is taken by all or by none, keys and certificates
+included: every child prepares it and says so, then it is committed; who has not prepared it is replaced. Sockets
+outlive the processes that use them, so that replacing one drops no connection that has not been accepted yet.
 """
 
 import logging
@@ -27,11 +28,14 @@ from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.errors import GatewayError, InvalidFile
+from gateway.foundation.keyring import ROTATABLE
+from gateway.foundation.process import hide_memory
 from gateway.metrics import Ledger, Metrics
 from gateway.proxy.tls import OPENSSL_CONF
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.channel import ChannelClosed, MasterEnd, Message
+from gateway.supervisor.channel import ChannelClosed, MasterEnd, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
+from gateway.supervisor.questions import Questions, refusal
 from gateway.supervisor.roster import Roster, Seat, State
 
 PREPARE_SECONDS = 5.0
@@ -62,15 +66,23 @@ class Child:
         return f"{self.seat.name}/{self.process.pid}"
 
 
+Answer = Callable[[dict[str, Any] | None, str | None], None]
+"""Called once, with a result or with an error's words."""
+
+
 @dataclass
 class Reload:
     """A configuration on its way into force."""
 
     configuration: Configuration
+    equipment: Equipment
     version: int
     deadline: float
     waiting: set[str]
-    answer: list[Callable[[dict[str, Any] | None, str | None], None]] = field(default_factory=list)
+    """Processes that were asked and have not said anything yet."""
+    answer: Answer
+    prepared: set[str] = field(default_factory=set)
+    """By process and not by seat: a successor has the old configuration."""
 
 
 class Master:
@@ -90,6 +102,7 @@ class Master:
         self._clock: Clock = SystemClock()
         self._started = time.monotonic()
         self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
+        self._questions = Questions()
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
@@ -134,7 +147,8 @@ class Master:
     def _start(self, seat: Seat, now: float) -> None:
         ours, theirs = socket.socketpair()
         descriptors = self._equipment.descriptors(seat)
-        command = [sys.executable, "-m", f"gateway.supervisor.{seat.role}", str(theirs.fileno())]
+        # -P: no module is taken from whatever folder we were started in.
+        command = [sys.executable, "-P", "-m", f"gateway.supervisor.{seat.role}", str(theirs.fileno())]
         environment = {
             **os.environ,
             "OPENSSL_CONF": str(OPENSSL_CONF),
@@ -145,18 +159,26 @@ class Master:
             ),
         }
         self._equipment.hide_master_key(environment)
-        # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then drains the others.
-        process = Popen(  # noqa: S603 - our own interpreter and module.
-            command,
-            env=environment,
-            pass_fds=(theirs.fileno(), *descriptors.values()),
-            stdin=None,
-            start_new_session=True,
-        )
-        theirs.close()
+        self._roster.started(seat, now)
+        try:
+            # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then drains the others.
+            process = Popen(  # noqa: S603 - our own interpreter and module.
+                command,
+                env=environment,
+                pass_fds=(theirs.fileno(), *descriptors.values()),
+                stdin=None,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # Out of processes or memory: tried again, since the others are worth more than this one.
+            log.error("a process could not be started: %s", error, extra={"seat": seat.name})
+            ours.close()
+            self._roster.ended(seat, now)
+            return
+        finally:
+            theirs.close()
         child = Child(seat, process, MasterEnd(ours))
         self._children[seat.name] = child
-        self._roster.started(seat, now)
         self._selector.register(child.channel, selectors.EVENT_READ, child)
         child.channel.send(
             {
@@ -186,9 +208,10 @@ class Master:
         child.channel.close()
         del self._children[seat.name]
         self._ledger.retire(child.name)
+        self._questions.forget(child.name)
         self._roster.ended(seat, time.monotonic())
         if self._reload is not None:
-            self._reload.waiting.discard(seat.name)
+            self._reload.waiting.discard(child.name)
         if not (child.was_asked or self._roster.is_stopping):
             log.error("a process ended by itself", extra={"seat": seat.name, "pid": child.process.pid, "code": code})
             self._metrics.count("gateway_processes_replaced_total", seat.role)
@@ -252,40 +275,51 @@ class Master:
 
     def _take_messages(self, child: Child) -> None:
         for message in child.channel.receive():
+            require_from_child(message)
             self._take(child, message)
 
     def _take(self, child: Child, message: Message) -> None:
         match message["kind"]:
             case "ready":
-                self._roster.ready(child.seat, time.monotonic())
-                self._pass_on_records()
-                self._say_ready()
+                if child.seat.state is State.STARTING:
+                    self._roster.ready(child.seat, time.monotonic())
+                    self._pass_on_records()
+                    self._say_ready()
             case "totals":
-                self._ledger.update(child.name, message["totals"])
+                try:
+                    self._ledger.update(child.name, message["totals"])
+                except ValueError as error:
+                    raise ChannelClosed from error
             case "prepared":
                 if self._reload is not None and message["version"] == self._reload.version:
-                    self._reload.waiting.discard(child.seat.name)
+                    self._reload.waiting.discard(child.name)
+                    self._reload.prepared.add(child.name)
             case "refused":
                 if self._reload is not None and message["version"] == self._reload.version:
                     self._abandon_reload(self._reload, message["why"])
             case "ask":
                 self._relay(child, message)
             case "answer":
-                asker = self._children.get(message["to"])
-                if asker is not None:
+                asker = self._children.get(message["to"].partition("/")[0])
+                if asker is not None and self._questions.settle(child.name, message["to"], message["id"]):
                     asker.channel.send(message)
-            case other:
-                log.error("an unknown message", extra={"seat": child.seat.name, "kind": other})
 
     def _relay(self, child: Child, message: Message) -> None:
-        if message["to"] == "supervisor":
+        to = message["to"]
+        if (why := refusal(child.seat, to, message["what"], message["arguments"])) is not None:
+            log.error("a question was refused: %s", why, extra={"seat": child.seat.name})
+            self._reply(child, message, error=why)
+            return
+        if to == "supervisor":
             self._answer(child, message)
             return
-        target = self._children.get(message["to"])
-        if target is not None and target.seat.state is State.READY:
-            target.channel.send({**message, "from": child.seat.name})
+        target = self._children.get(to)
+        if target is None or target.seat.state is not State.READY:
+            self._reply(child, message, error=f"the {to} is not running just now", unavailable=True)
+        elif not self._questions.put(child.name, message["id"], target.name):
+            self._reply(child, message, error=f"the {to} has too many questions to answer", unavailable=True)
         else:
-            self._reply(child, message, error=f"the {message['to']} is not running just now", unavailable=True)
+            target.channel.send({**message, "from": child.name})
 
     def _answer(self, child: Child, message: Message) -> None:
         match message["what"]:
@@ -297,16 +331,17 @@ class Master:
             case "reload":
                 self._begin_reload(lambda result, error: self._reply(child, message, result, error=error))
             case "rotate":
+                purpose = message["arguments"].get("purpose")
+                if purpose not in ROTATABLE:
+                    self._reply(child, message, error=f"{purpose!r} can't be rotated")
+                    return
                 # The new key is in everybody's hands when the reload is committed, or in nobody's.
-                self._equipment.rotate(message["arguments"]["purpose"])
-                self._begin_reload(lambda result, error: self._reply(child, message, result, error=error))
-            case other:
-                self._reply(child, message, error=f"the supervisor does not know {other!r}")
+                self._begin_reload(lambda result, error: self._reply(child, message, result, error=error), purpose)
 
     def _reply(
         self, child: Child, message: Message, result: Any = None, *, error: str | None = None, unavailable: bool = False
     ) -> None:
-        if child.seat.name in self._children:
+        if self._children.get(child.seat.name) is child:
             answer = {"kind": "answer", "id": message["id"], "result": result, "error": error}
             child.channel.send({**answer, "unavailable": unavailable})
 
@@ -350,28 +385,30 @@ class Master:
 
     # Reload, in two steps.
 
-    def _begin_reload(self, answer: Callable[[dict[str, Any] | None, str | None], None]) -> None:
+    def _begin_reload(self, answer: Answer, rotated: str | None = None) -> None:
+        """`rotated`: the purpose of a key that gets a new version on the way."""
         if self._reload is not None:
             answer(None, "another reload is under way")
             return
         try:
             configuration = read_configuration(self._configuration.settings_path)
             _refuse_changes_that_need_a_restart(self._configuration.settings, configuration.settings)
+            if rotated is not None:
+                self._equipment.rotate(rotated)
             equipment = self._equipment.renewed(configuration)
         except GatewayError as error:
             self._refuse_reload(error, answer)
             return
-        self._equipment = equipment
         self._version += 1
         ready = [child for child in self._children.values() if child.seat.state is State.READY]
         deadline = time.monotonic() + PREPARE_SECONDS
-        waiting = {child.seat.name for child in ready}
-        self._reload = Reload(configuration, self._version, deadline, waiting, [answer])
+        waiting = {child.name for child in ready}
+        self._reload = Reload(configuration, equipment, self._version, deadline, waiting, answer)
         for child in ready:
             message = {"kind": "prepare", "version": self._version, **configuration.as_message()}
             child.channel.send({**message, **equipment.for_role(child.seat.role)})
 
-    def _refuse_reload(self, error: GatewayError, answer: Callable[[dict[str, Any] | None, str | None], None]) -> None:
+    def _refuse_reload(self, error: GatewayError, answer: Answer) -> None:
         problems = [str(p) for p in error.problems] if isinstance(error, InvalidFile) else [str(error)]
         self._metrics.set("gateway_config_reload_failed", 1)
         self._record("settings:reload-refused", old=self._configuration.digest, problems=problems[:20])
@@ -379,26 +416,25 @@ class Master:
 
     def _commit_reload(self, reload: Reload) -> None:
         self._reload = None
-        for name in reload.waiting:
-            log.error("a process did not prepare the new configuration; it is replaced", extra={"seat": name})
-            self._children[name].process.kill()
         for child in self._children.values():
-            if child.seat.state is State.STARTING:
-                # It was given the old configuration: its successor gets the new one.
+            if child.name in reload.prepared:
+                child.channel.send({"kind": "commit", "version": reload.version})
+            elif not child.was_asked:
+                # Silent, or started meanwhile with the old configuration: its successor gets the new one.
+                log.error("a process did not prepare the new configuration; it is replaced", extra={"seat": child.name})
                 child.process.kill()
-            child.channel.send({"kind": "commit", "version": reload.version})
         old, self._configuration = self._configuration, reload.configuration
+        self._equipment = reload.equipment
+        logging.getLogger().setLevel(logs.level(reload.configuration.settings.log_level))
         self._metrics.set("gateway_config_reload_failed", 0)
         self._record("settings:reload", old=old.digest, new=reload.configuration.digest)
-        for answer in reload.answer:
-            answer({"config": reload.configuration.digest}, None)
+        reload.answer({"config": reload.configuration.digest}, None)
 
     def _abandon_reload(self, reload: Reload, why: str) -> None:
         self._reload = None
         for child in self._children.values():
             child.channel.send({"kind": "abandon", "version": reload.version})
-        for answer in reload.answer:
-            self._refuse_reload(GatewayError(why), answer)
+        self._refuse_reload(GatewayError(why), reload.answer)
 
 
 def _refuse_changes_that_need_a_restart(old: Settings, new: Settings) -> None:
@@ -413,6 +449,7 @@ def _refuse_changes_that_need_a_restart(old: Settings, new: Settings) -> None:
 
 def main(config: Path) -> int:
     """`btb-gateway run`. Raises GatewayError before anything is started."""
+    hide_memory()
     configuration = read_configuration(config)
     logs.configure("supervisor", level=logs.level(configuration.settings.log_level))
     with Equipment.for_configuration(configuration) as equipment:

@@ -8,6 +8,8 @@ from gateway.foundation.addresses import parse_address
 from gateway.foundation.clock import Clock
 from gateway.foundation.errors import StoreUnavailable, Unavailable
 from gateway.foundation.principal import Grant, Principal
+from gateway.http1.authority import parse_host
+from gateway.http1.messages import BadRequest
 from gateway.identity.directory import Directory
 from gateway.metrics import render
 from gateway.policy.match import Policy
@@ -56,6 +58,7 @@ def ops_app(keeper: Monitored) -> web.Application:
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     app = web.Application(client_max_size=1024, middlewares=[_local_only])
+    app.on_response_prepare.append(_without_versions)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
@@ -87,18 +90,30 @@ async def _principal(directory: Directory, request: web.Request) -> Principal | 
         return directory.last_known_service(token)
 
 
+async def _without_versions(_: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know which library answers, and in which version (ASVS V13.4.6)."""
+    response.headers["Server"] = "btb-gateway"
+
+
 @web.middleware
 async def _local_only(request: web.Request, handler: Any) -> web.StreamResponse:
     """The socket is bound to loopback; a name that points there from elsewhere (DNS rebinding) is not served."""
-    host = request.host.rpartition(":")[0] or request.host
-    try:
-        is_local = parse_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_local = host == "localhost" or host.endswith(".localhost")
-    if not is_local:
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1 or not _is_local(hosts[0]):
         return _refusal(421, "this address answers on this machine only")
     response: web.StreamResponse = await handler(request)
     return response
+
+
+def _is_local(authority: str) -> bool:
+    try:
+        host, _ = parse_host(authority.encode("utf-8", "surrogateescape"))
+    except BadRequest:
+        return False
+    try:
+        return parse_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _refusal(status: int, detail: str) -> web.Response:

@@ -69,7 +69,9 @@ class Roster:
 
     def next_look(self, now: float) -> float:
         """Seconds until `to_start` or `to_end` can say something new by themselves."""
-        times = [seat.since + _pause(seat) for seat in self.seats if seat.state is State.EMPTY]
+        # A seat that waits for another has no time of its own: the other's message comes first.
+        waiting = [] if self.is_stopping else [seat for seat in self.seats if seat.state is State.EMPTY]
+        times = [seat.since + _pause(seat) for seat in waiting if self._may_start(seat)]
         times += [seat.since + START_SECONDS for seat in self.seats if seat.state is State.STARTING]
         return max(0.01, min(times, default=now + 1.0) - now)
 

@@ -126,6 +126,7 @@ class Worker(Child):
         service.keys = Keys(self.keys("hand-over"))
         service.timeouts = self._timeouts()
         service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
+        self._directory.idle_seconds = settings.sessions.idle
         service.snapshot = self.configuration.snapshot(self.version)
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
         await service.live.policy_changed()

@@ -150,12 +150,12 @@ def test_a_decision_takes_text_only(records: Records, field: str, value: object)
 def test_an_event_redacts_its_path_and_spells_its_values() -> None:
     record = members(
         event(
-            EventName.CONNECTION_MALFORMED, 5.25, path=f"/a?{CANARY}", count=3, user=None, grants=("a@b",),
+            EventName.HAND_OVER_FAILURE, 5.25, path=f"/a?{CANARY}", count=3, user=None, grants=("a@b",),
             credential=Credential("token", "tok_1"), seconds=0.5, typed_name_known=True,
         )
     )  # fmt: skip
     assert record == {
-        "kind": "event", "event": "connection:malformed", "time": "1970-01-01T00:00:05.250000Z", "path": "/a",
+        "kind": "event", "event": "hand-over:failure", "time": "1970-01-01T00:00:05.250000Z", "path": "/a",
         "count": 3, "user": None, "grants": ["a@b"], "credential": {"kind": "token", "id": "tok_1"}, "seconds": 0.5,
     }  # fmt: skip
 

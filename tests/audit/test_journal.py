@@ -482,7 +482,7 @@ async def test_no_secret_reaches_any_sink(gateway: Gateway, caplog: pytest.LogCa
             records.decision(path=f"/a?token={canary}"),
             records.decision(path=f"/reset/{canary}", secret=(1,)),
             event(EventName.SIGN_IN_FAILURE, 0.0, typed_name=canary),
-            event(EventName.CONNECTION_MALFORMED, 0.0, path=f"/x?{canary}#{canary}"),
+            event(EventName.HAND_OVER_FAILURE, 0.0, path=f"/x?{canary}#{canary}"),
         ]
         for fragment in leaky:
             try:

@@ -1,4 +1,5 @@
--- The 19 headers that Chrome sends with a page over HTTP/1.1. Arguments: host, cookie.
+-- The 19 headers that Chrome sends with a page over HTTP/1.1. Arguments: host, cookie, and "new" if two of the headers
+-- shall differ in every request: the page it comes from, and a cookie of the application's.
 
 function init(args)
   local version = '"Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"'
@@ -21,6 +22,15 @@ function init(args)
   wrk.headers["Accept-Language"] = "en-GB,en;q=0.9,de;q=0.8"
   wrk.headers["If-None-Match"] = 'W/"5f3c-18f0a4d2b7c"'
   wrk.headers["Cookie"] = args[2]
+  if args[3] == "new" then
+    local referer, cookie, number = wrk.headers["Referer"], args[2], 0
+    request = function()
+      number = number + 1
+      wrk.headers["Referer"] = referer .. "?page=" .. number
+      wrk.headers["Cookie"] = cookie .. "; last-seen=" .. number
+      return wrk.format()
+    end
+  end
 end
 
 -- Names under .localhost are this machine (RFC 6761, 6.3), whatever the system's resolver says of them.

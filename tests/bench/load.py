@@ -67,7 +67,8 @@ class _Connection(http.client.HTTPSConnection):
 def _wrk(server: Running, seconds: int) -> dict[str, float]:
     url = f"https://{server.host}:{server.port}{server.path}"
     command = ["taskset", "--cpu-list", str(LOAD_CORE), PROGRAM, "--threads", "1", "--connections", str(CONNECTIONS)]
-    arguments = ["--duration", f"{seconds}s", "--script", str(_SCRIPT), url, "--", server.host, server.cookie]
+    given = [server.host, server.cookie, "new" if server.is_every_head_new else "same"]
+    arguments = ["--duration", f"{seconds}s", "--script", str(_SCRIPT), url, "--", *given]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CannotMeasure(f"wrk on {server.name}: {done.stderr or done.stdout}")

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +34,9 @@ RESULT = Path(__file__).parents[2] / "build" / "bench.json"
 Start = Callable[[Path, int, Certificate], Running]
 SERVERS: dict[str, Start] = {
     "gateway": start_gateway,
+    "gateway (every head new)": lambda folder, port, tls: replace(
+        start_gateway(folder, port, tls), name="gateway (every head new)", is_every_head_new=True
+    ),
     "nginx": start_nginx,
     "envoy": start_envoy,
     "envoy (JWT cache)": lambda folder, port, tls: start_envoy(folder, port, tls, jwt_cache=True),

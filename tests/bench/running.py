@@ -29,6 +29,8 @@ class Running:
     host: str
     cookie: str = "session=none"
     path: str = "/t/acme/orders/7"
+    is_every_head_new: bool = False
+    """Whether two headers differ in every request, so that nothing can be gained by knowing the last head."""
 
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree since it began, of ended children too."""

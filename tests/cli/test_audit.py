@@ -117,3 +117,20 @@ def test_keys_that_were_kept_elsewhere(config, journal, capsys):
 def test_nothing_to_verify(config, capsys):
     assert run(["audit", "verify", "--config", str(config)]) == 1
     assert "public keys" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("planted", ["\u00b2\u00b2.json", "\u0669.json", "9\u00b2.json"])
+def test_a_planted_name_does_not_keep_anybody_from_verifying(config, journal, capsys, planted):
+    (journal / "checkpoints" / planted).write_text("x")
+    assert run(["audit", "verify", "--config", str(config)]) == 0
+
+
+def test_it_is_said_that_keys_beside_the_journal_prove_less(config, journal, capsys):
+    found = journal / "checkpoints" / "keys.json"
+    copy = config.parent / "copy.json"
+    copy.write_bytes(found.read_bytes())
+    for option, is_told in ((), True), (("--keys", str(copy)), False), (("--keys", str(found)), True):
+        assert run(["audit", "verify", *option, "--config", str(config)]) == 0
+        assert ("lie beside the journal" in capsys.readouterr().out) == is_told
+        assert run(["audit", "verify", "--json", *option, "--config", str(config)]) == 0
+        assert json.loads(capsys.readouterr().out)["keys_beside_journal"] is is_told

@@ -120,7 +120,7 @@ def test_five_mistakes_at_once_in_the_order_of_the_file():
     ]
     assert [(p.message, p.hint) for p in found] == [
         ("is not known here", "did you mean state_dir?"),
-        ("the port 84430 is not between 1 and 65535", ""),
+        ("the port 84430 is not between 1 and 65535", "8443 and 8080 are the usual ones here"),
         ("'1 hour' is not a length of time: write a number and a unit, like 90s, 15m, 1h or 30d", ""),
         (
             "no is not quoted, and some YAML readers take it for true or false",

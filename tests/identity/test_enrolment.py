@@ -103,6 +103,29 @@ async def test_a_wrong_code_shows_the_same_authenticator(world, pages, link) -> 
     assert await pages.confirm(scan.pending, shown_by_app(world, scan)) is None
 
 
+async def test_what_is_to_be_scanned_is_shown_again_until_it_is_proven(world, pages, link) -> None:
+    scan = await pages.choose_password(link, GOOD)
+    for _ in range(3):
+        assert await pages.scan(scan.pending) == scan
+    assert isinstance(await pages.confirm(scan.pending, shown_by_app(world, scan)), Enrolled)
+    assert await pages.scan(scan.pending) is None
+
+
+@pytest.mark.parametrize(("seconds", "is_shown"), [(SCAN_SECONDS - 1, True), (SCAN_SECONDS, False)])
+async def test_for_a_quarter_of_an_hour(world, pages, link, seconds, is_shown) -> None:
+    scan = await pages.choose_password(link, GOOD)
+    world.clock.advance(seconds)
+    assert (await pages.scan(scan.pending) == scan) is is_shown
+
+
+async def test_and_while_a_code_may_be_tried(pages, link) -> None:
+    scan = await pages.choose_password(link, GOOD)
+    for _ in range(CODES):
+        assert await pages.scan(scan.pending) == scan
+        await pages.confirm(scan.pending, "x")
+    assert await pages.scan(scan.pending) is None
+
+
 async def test_codes_are_limited(world, pages, link) -> None:
     scan = await pages.choose_password(link, GOOD)
     for _ in range(CODES):
@@ -140,6 +163,7 @@ async def test_whoever_is_cut_off_can_t_enrol(world, pages, link, act) -> None:
 async def test_nor_finish_what_was_begun(world, pages, link, act) -> None:
     scan = await pages.choose_password(link, GOOD)
     act(world.store, "ada", world.clock)
+    assert await pages.scan(scan.pending) is None
     assert await pages.confirm(scan.pending, shown_by_app(world, scan)) is None
 
 
@@ -149,6 +173,7 @@ async def test_proofs_of_other_steps_and_forged_ones(world, pages, link) -> None
     scan = await pages.choose_password(link, GOOD)
     for forged in ("", "x", "A" * 64, link, pending):
         assert await pages.find(forged) is None or forged == link
+        assert await pages.scan(forged) is None
         assert await pages.confirm(forged, shown_by_app(world, scan)) is None
     assert (await world.sign_in.code(scan.pending, world.code("eve"), world.client)).why is Why.EXPIRED_SIGN_IN
 
@@ -166,6 +191,7 @@ async def test_a_store_that_is_away_raises(world, pages, link) -> None:
     for ask in (
         lambda: pages.find(other),
         lambda: pages.choose_password(other, GOOD),
+        lambda: pages.scan(scan.pending),
         lambda: pages.confirm(scan.pending, shown_by_app(world, scan)),
     ):
         with pytest.raises(StoreUnavailable):

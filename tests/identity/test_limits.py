@@ -12,6 +12,8 @@ from gateway.identity.limits import (
     sign_in_counters,
 )
 
+FACTORS = "aut_1"
+
 
 def admitted(world, counters) -> int | None:
     return world.store.run(lambda c: admit(c, counters, world.clock.now()))
@@ -51,30 +53,34 @@ def test_one_that_is_over_stops_all_without_counting_the_others(world) -> None:
 
 def test_what_counts_for_whom(world) -> None:
     keys = world.keys.session
-    plain = sign_in_counters(keys, "ada", world.client)
+    plain = sign_in_counters(keys, "ada", FACTORS, world.client)
     assert [kind for kind, _ in plain] == [Counted.ACCOUNT, Counted.CLIENT]
-    known = sign_in_counters(keys, "ada", world.from_("192.0.2.7", device_cookie(keys, "ada", world.entropy)))
-    assert [kind for kind, _ in known] == [Counted.DEVICE]
-    assert [kind for kind, _ in session_counters("ses_1", world.client)] == [Counted.SESSION, Counted.CLIENT]
+    known = sign_in_counters(
+        keys, "ada", FACTORS, world.from_("192.0.2.7", device_cookie(keys, FACTORS, world.entropy))
+    )
+    assert [kind for kind, _ in known] == [Counted.DEVICE, Counted.DEVICES]
+    assert [kind for kind, _ in session_counters("ses_1")] == [Counted.SESSION]
 
 
-def test_device_cookies_that_are_not_for_this_name(world) -> None:
+def test_device_cookies_that_were_not_earned_with_these_factors(world) -> None:
     keys = world.keys.session
     others = [
         "",
         "x",
         "A" * 64,
-        device_cookie(keys, "eve", world.entropy),
-        device_cookie(world.symmetric("session"), "ada", world.entropy),
+        device_cookie(keys, "aut_2", world.entropy),
+        device_cookie(world.symmetric("session"), FACTORS, world.entropy),
     ]
     for device in others:
-        counters = sign_in_counters(keys, "ada", world.from_("192.0.2.7", device))
-        assert counters == sign_in_counters(keys, "ada", world.client)
+        counters = sign_in_counters(keys, "ada", FACTORS, world.from_("192.0.2.7", device))
+        assert counters == sign_in_counters(keys, "ada", FACTORS, world.client)
+    nobody_s = world.from_("192.0.2.7", device_cookie(keys, "", world.entropy))
+    assert sign_in_counters(keys, "ada", "", nobody_s) == sign_in_counters(keys, "ada", "", world.client)
 
 
 def test_addresses_of_one_client_count_together(world) -> None:
     def client(address: str) -> str:
-        return dict(sign_in_counters(world.keys.session, "ada", world.from_(address)))[Counted.CLIENT]
+        return dict(sign_in_counters(world.keys.session, "ada", FACTORS, world.from_(address)))[Counted.CLIENT]
 
     assert client("2001:db8::1") == client("2001:db8::ffff") != client("2001:db8:0:1::1")
     assert client("::ffff:192.0.2.7") == client("192.0.2.7") != client("192.0.2.8")
@@ -82,17 +88,20 @@ def test_addresses_of_one_client_count_together(world) -> None:
 
 def test_no_name_shows_and_odd_ones_don_t_break_it(world) -> None:
     for name in ("ada", "", "\ud800", "x" * 1000):
-        assert name not in dict(sign_in_counters(world.keys.session, name, world.client))[Counted.ACCOUNT] or not name
+        assert (
+            name not in dict(sign_in_counters(world.keys.session, name, FACTORS, world.client))[Counted.ACCOUNT]
+            or not name
+        )
 
 
 def test_forgiving_forgets_the_account_and_not_the_client(world) -> None:
-    counters = sign_in_counters(world.keys.session, "ada", world.client)
+    counters = sign_in_counters(world.keys.session, "ada", FACTORS, world.client)
     for _ in range(LIMITS[Counted.ACCOUNT].attempts):
         admitted(world, counters)
     world.store.run(lambda c: forgive(c, counters))
     for n in range(LIMITS[Counted.CLIENT].attempts - LIMITS[Counted.ACCOUNT].attempts):
-        assert admitted(world, sign_in_counters(world.keys.session, f"name{n}", world.client)) is None
-    assert admitted(world, sign_in_counters(world.keys.session, "ada", world.client)) is not None
+        assert admitted(world, sign_in_counters(world.keys.session, f"name{n}", FACTORS, world.client)) is None
+    assert admitted(world, sign_in_counters(world.keys.session, "ada", FACTORS, world.client)) is not None
 
 
 def test_a_store_that_can_t_count_admits_nobody(world) -> None:

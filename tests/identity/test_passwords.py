@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import unicodedata
 
 import pytest
 from argon2 import PasswordHasher
@@ -9,6 +10,7 @@ from gateway.foundation.errors import Unavailable
 from gateway.identity import passwords as module
 from gateway.identity.passwords import (
     COST,
+    MOST_CHARACTERS,
     Bounds,
     Cost,
     Passwords,
@@ -41,6 +43,14 @@ async def test_verifies(passwords) -> None:
 
 async def test_one_character_has_two_spellings_in_unicode(passwords) -> None:
     assert await passwords.verify(await passwords.hash("caf\u00e9 au lait"), "cafe\u0301 au lait")
+
+
+async def test_what_may_be_chosen_can_be_verified(passwords) -> None:
+    """A limit that counted the spelling would lock out whoever chose a long password on a system that decomposes."""
+    decomposed = unicodedata.normalize("NFD", "été là où né " * 19)
+    assert len(decomposed) > MOST_CHARACTERS
+    assert find_weakness(decomposed, ()) is None
+    assert await passwords.verify(await passwords.hash(decomposed), decomposed)
 
 
 async def test_nothing_is_truncated(passwords) -> None:

@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from gateway.foundation.errors import NotFound
+from gateway.foundation.errors import NotFound, StoreUnavailable
 from gateway.identity import sessions, users
-from gateway.identity.credentials import session_label, token_hash
+from gateway.identity.credentials import hash_text, session_label, token_hash
 from gateway.identity.handover import CODE_SECONDS, open_request
 from gateway.store import sessions as rows
 
@@ -69,6 +69,14 @@ def test_not_elsewhere_nor_in_another_browser(way, changed) -> None:
     assert way.arrive() is not None
 
 
+@pytest.mark.parametrize("changed", [{"code": "x"}, {"code": "A" * 64}, {"host": "billing.example"}])
+def test_a_forged_code_never_reaches_the_store(world, way, changed) -> None:
+    (world.state_dir / "store" / "store.db").rename(world.state_dir / "moved")
+    assert way.arrive(**changed) is None
+    with pytest.raises(StoreUnavailable):
+        way.arrive()
+
+
 def test_a_nonce_under_another_name_is_none(way) -> None:
     value = next(iter(way.cookies.values()))
     assert way.arrive(cookies={"nonce": value, "__Host-gateway-sign-in": value}) is None
@@ -87,8 +95,10 @@ def test_is_good_for_thirty_seconds(world, way, seconds, arrives) -> None:
 
 
 def test_of_two_at_once_one_arrives(world, way) -> None:
+    code_hash = hash_text(way.code)
+
     def arrive():
-        return world.store.run(lambda c: sessions.redeem(c, world.minter, way.code, way.host, way.cookies))
+        return world.store.run(lambda c: sessions.redeem(c, world.minter, code_hash, way.host, way.cookies))
 
     answers = world.side_by_side(arrive, arrive, arrive)
     assert answers.count(None) == 2

@@ -4,12 +4,13 @@ import asyncio
 from contextlib import closing
 
 import pytest
+from sqlalchemy import event, select
 
 from gateway.foundation.errors import StoreUnavailable, Unavailable
-from gateway.identity import users
+from gateway.identity import factors, users
 from gateway.identity.handover import REQUEST_SECONDS
 from gateway.identity.limits import LIMITS, Counted
-from gateway.identity.passwords import Cost, Passwords
+from gateway.identity.passwords import Cost, Passwords, hash_password
 from gateway.identity.sign_in_steps import (
     PENDING_CODES,
     PENDING_SECONDS,
@@ -28,6 +29,9 @@ from gateway.store import factors as factor_rows
 from gateway.store import people
 from gateway.store import sessions as session_rows
 from gateway.store.engine import Store
+from gateway.store.tables import PENDING
+
+CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
 
 
 class Browser:
@@ -129,7 +133,7 @@ async def test_a_forged_request_is_refused_at_every_step(world, request_) -> Non
     refused = Refused(Why.EXPIRED_REQUEST)
     assert await world.sign_in.begin(request_) == refused
     assert await world.sign_in.password(request_, "ada", world.password, world.client) == refused
-    assert (await world.sign_in.fresh_code("ses_1", request_, world.code(), world.client)).why is Why.EXPIRED_REQUEST
+    assert (await world.sign_in.fresh_code("ses_1", request_, world.code())).why is Why.EXPIRED_REQUEST
 
 
 async def test_an_old_request_is_refused(world) -> None:
@@ -294,7 +298,7 @@ async def test_disabled_in_a_session(world, browser) -> None:
     world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
     world.clock.advance(30)
     assert isinstance(await world.sign_in.begin(None, session), Prompt)
-    assert (await world.sign_in.fresh_code(session, None, world.code(), world.client)).why is Why.NO_SESSION
+    assert (await world.sign_in.fresh_code(session, None, world.code())).why is Why.NO_SESSION
 
 
 async def test_a_hundred_wrong_codes_disable_the_authenticator(world, browser) -> None:
@@ -393,6 +397,32 @@ async def test_a_device_cookie_is_for_one_name_and_limited_itself(world, browser
     assert isinstance(await browser.password("ada"), Throttled)
 
 
+async def test_a_device_cookie_ends_with_the_factors_that_earned_it(world, browser) -> None:
+    """Who had an account for a day must not keep a lane of guesses into it after the owner has it back."""
+    person = world.person()
+    browser.client = world.from_("192.0.2.7", (await browser.sign_in()).device)
+    new = factors.NewFactors(hash_password("another correct horse", world.entropy, CHEAP), world.secrets["ada"])
+    factors.set_credentials(world.store, world.keys.factor, person.id, new, world.clock, world.entropy)
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    for _ in range(ACCOUNT):
+        await stranger.password(password="wrong password")
+    assert isinstance(await browser.password(), Throttled)
+
+
+async def test_many_device_cookies_are_limited_together(world, browser) -> None:
+    world.person()
+    devices = []
+    for _ in range(LIMITS[Counted.DEVICES].attempts // LIMITS[Counted.DEVICE].attempts + 1):
+        devices.append((await browser.sign_in()).device)
+        world.clock.advance(30)
+    looked_at = 0
+    for device in devices:
+        browser.client = world.from_("192.0.2.7", device)
+        for _ in range(LIMITS[Counted.DEVICE].attempts):
+            looked_at += isinstance(await browser.password(password="wrong password"), Refused)
+    assert looked_at == LIMITS[Counted.DEVICES].attempts
+
+
 async def test_success_forgives_the_account(world, browser) -> None:
     world.person()
     for _ in range(3):
@@ -435,7 +465,7 @@ async def test_a_fresh_code_in_a_session(world, browser) -> None:
     session = (await browser.sign_in()).session
     world.clock.advance(600)
     challenge = world.challenge("/refund", fresh_code=True)
-    renewed = await world.sign_in.fresh_code(session, challenge.request, world.code(), world.client)
+    renewed = await world.sign_in.fresh_code(session, challenge.request, world.code())
     assert isinstance(renewed, CodeRenewed)
     assert rows(world, session).otp_time == world.clock.now()
     assert rows(world, session).created_at < world.clock.now()
@@ -448,18 +478,85 @@ async def test_a_fresh_code_is_fresh(world, browser) -> None:
     code = world.code()
     await browser.password()
     session = (await browser.code(code)).session
-    assert (await world.sign_in.fresh_code(session, None, code, world.client)).why is Why.USED_CODE
-    assert (await world.sign_in.fresh_code("ses_x", None, world.code(steps=1), world.client)).why is Why.NO_SESSION
+    assert (await world.sign_in.fresh_code(session, None, code)).why is Why.USED_CODE
+    assert (await world.sign_in.fresh_code("ses_x", None, world.code(steps=1))).why is Why.NO_SESSION
 
 
 async def test_fresh_codes_are_limited_by_session(world, browser) -> None:
     world.person()
     session = (await browser.sign_in()).session
     for _ in range(LIMITS[Counted.SESSION].attempts):
-        wrong = await world.sign_in.fresh_code(session, None, world.wrong_code(), world.client)
+        wrong = await world.sign_in.fresh_code(session, None, world.wrong_code())
         assert wrong.why is Why.WRONG_CODE
     world.clock.advance(30)
-    assert isinstance(await world.sign_in.fresh_code(session, None, world.code(), world.client), Throttled)
+    assert isinstance(await world.sign_in.fresh_code(session, None, world.code()), Throttled)
+
+
+async def test_strangers_at_one_s_address_can_t_keep_a_session_from_its_fresh_code(world, browser) -> None:
+    world.person()
+    session = (await browser.sign_in()).session
+    stranger = Browser(world)
+    for n in range(LIMITS[Counted.CLIENT].attempts):
+        await stranger.password(f"name{n}", "wrong password")
+    assert isinstance(await stranger.password("another"), Throttled)
+    world.clock.advance(30)
+    renewed = await world.sign_in.fresh_code(session, None, world.code())
+    assert isinstance(renewed, CodeRenewed)
+
+
+class _Interrupted(Passwords):
+    """Something happens between the look at a password and what follows from it: a hash takes its time."""
+
+    def __init__(self, world, happens) -> None:
+        # Another cost than the stored one, so that a sign-in would renew the hash.
+        super().__init__(world.entropy, Cost(memory_kib=16, passes=1, lanes=1))
+        self.happens = happens
+
+    async def verify(self, encoded: str | None, password: str) -> bool:
+        is_right = await super().verify(encoded, password)
+        self.happens()
+        return is_right
+
+
+@pytest.mark.parametrize("change", ["replaced", "reset", "removed", "disabled"])
+async def test_factors_that_change_while_the_password_is_checked(world, browser, change) -> None:
+    person = world.person()
+    keys, clock, entropy = world.keys.factor, world.clock, world.entropy
+
+    def happens() -> None:
+        if change == "replaced":
+            new = factors.NewFactors(hash_password("another correct horse", entropy, CHEAP), world.secrets["ada"])
+            factors.set_credentials(world.store, keys, person.id, new, clock, entropy)
+        else:
+            {"reset": users.reset, "removed": users.remove, "disabled": users.disable}[change](
+                world.store, "ada", clock
+            )
+
+    with closing(_Interrupted(world, happens)) as interrupted:
+        world.sign_in._passwords = interrupted
+        answer = await browser.password()
+    world.sign_in._passwords = world.passwords
+    assert isinstance(answer, Refused)
+    # What was checked is the past: nothing of it comes back, neither as a step that was passed nor as a password.
+    assert world.store.read(lambda c: c.execute(select(PENDING)).all()) == []
+    stored = world.store.read(lambda c: factors.password_hash(c, keys, person.id))
+    if change == "replaced":
+        assert await world.passwords.verify(stored, "another correct horse")
+    elif change in ("reset", "removed"):
+        assert stored is None
+
+
+async def test_a_name_that_nobody_has_costs_the_same_queries(world, browser) -> None:
+    world.person("ada", "support@-")
+    world.bare_person("eve")
+    asked: list[str] = []
+    event.listen(world.store._engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    costs = {}
+    for name in ("ada", "eve", "nobody"):
+        asked.clear()
+        assert isinstance(await browser.password(name, "wrong password"), Refused)
+        costs[name] = [statement.split(" WHERE ")[0] for statement in asked]
+    assert costs["nobody"] == costs["ada"] == costs["eve"]
 
 
 async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None:
@@ -472,7 +569,7 @@ async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None
         lambda: browser.password(),
         lambda: browser.password("nobody"),
         lambda: browser.code(),
-        lambda: world.sign_in.fresh_code("ses_1", None, world.code(), world.client),
+        lambda: world.sign_in.fresh_code("ses_1", None, world.code()),
         lambda: world.sign_in.sign_out("ses_1"),
     ]
     for step in steps:

@@ -142,11 +142,11 @@ def test_no_grant_elsewhere_ever_opens_a_tenant(asked: tuple[Policy, Question]) 
     if route is None or tenant is None or route.is_public:
         return
     elsewhere = frozenset(grant for grant in before.principal.grants if grant.tenant not in (tenant, "*"))
-    crossing = replace(before, principal=replace(before.principal, grants=elsewhere))
+    crossing = before._replace(principal=replace(before.principal, grants=elsewhere))
     decision = decide(policy, crossing)
     assert decision.verdict is not Verdict.ALLOW
     assert decision.permissions == ()
-    fresh = replace(crossing, principal=replace(crossing.principal, id="usr_1", otp_time=NOW, until=None))
+    fresh = crossing._replace(principal=replace(crossing.principal, id="usr_1", otp_time=NOW, until=None))
     assert decide(policy, fresh).verdict is Verdict.DENY, "no sign-in and no code would help"
 
 
@@ -175,7 +175,7 @@ def test_a_decision_holds_until_it_says(asked: tuple[Policy, Question], part: fl
     if decision.verdict is not Verdict.ALLOW:
         return
     later = NOW + 86400.0 * 365 if decision.until is None else NOW + part * (decision.until - NOW)
-    again = decide(policy, replace(one, now=later))
+    again = decide(policy, one._replace(now=later))
     assert (again.verdict, again.reason, again.permissions) == (decision.verdict, decision.reason, decision.permissions)
 
 
@@ -183,7 +183,7 @@ def test_a_decision_holds_until_it_says(asked: tuple[Policy, Question], part: fl
 @settings(max_examples=150, deadline=None)
 def test_another_grant_never_takes_anything_away(asked: tuple[Policy, Question], grant: Grant) -> None:
     policy, one = asked
-    more = replace(one, principal=replace(one.principal, grants=one.principal.grants | {grant}))
+    more = one._replace(principal=replace(one.principal, grants=one.principal.grants | {grant}))
     order = [Verdict.DENY, Verdict.CHALLENGE, Verdict.ALLOW]
     before, after = decide(policy, one), decide(policy, more)
     assert order.index(after.verdict) >= order.index(before.verdict)
@@ -200,7 +200,7 @@ def test_no_time_makes_it_raise(
 ) -> None:
     policy, one = asked
     ended = frozenset(replace(grant, until=grant_ends) for grant in one.principal.grants)
-    strange = replace(one, now=now, principal=replace(one.principal, otp_time=otp, until=until, grants=ended))
+    strange = one._replace(now=now, principal=replace(one.principal, otp_time=otp, until=until, grants=ended))
     explain(strange, decide(policy, strange))
 
 
@@ -219,7 +219,7 @@ def test_the_questions_above_are_not_empty_talk() -> None:
             return
         held = frozenset(Grant(role, one.match.tenant) for role in ROLE_NAMES)
         belonging = Principal("usr_1", "anna", "-", held, Credential("session", "x"), otp_time=NOW)
-        asked_there = replace(one, principal=belonging, address=INSIDE, is_tenant_known=True)
+        asked_there = one._replace(principal=belonging, address=INSIDE, is_tenant_known=True)
         counted["touching"] += 1
         counted["allowed_for_all"] += decide(policy, asked_there).verdict is Verdict.ALLOW
 

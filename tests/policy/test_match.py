@@ -313,3 +313,11 @@ def test_the_cost_does_not_grow_with_the_number_of_routes(words: Any) -> None:
         return min(timeit.repeat(lambda: policy.match("shop.test", "GET", path), number=500, repeat=7))
 
     assert seconds(10_000) < 4 * seconds(10)
+
+
+@pytest.mark.parametrize("spelling", ["ADMIN", "adm%C4%B1n", "ADM%C4%B0N", "adm%C4%B0n", "ADM%C4%B1N"])
+def test_letters_that_some_applications_take_for_an_i_are_one_to_a_folding_policy(words: Any, spelling: str) -> None:
+    # Java's equalsIgnoreCase("\u0131", "I") is true, and Unicode's case folding keeps the two apart.
+    routes = words.route("/admin/**", {"permission": "pay"}), words.route("/**", "public")
+    policy = words.policy_of(words.application(*routes, case="fold"))
+    assert words.ask(policy, {"grants": ["reader@-"]}, f"GET https://shop.test/{spelling}/x").reason == "permission"

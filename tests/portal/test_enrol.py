@@ -22,7 +22,9 @@ def totp(house: House, page: Answered) -> str:
 
 
 async def scanned(house: House, browser: Browser, link: str) -> Answered:
-    page = await browser.submit(await browser.get(link), password=CHOSEN, password_again=CHOSEN)
+    chosen = await browser.submit(await browser.get(link), password=CHOSEN, password_again=CHOSEN)
+    assert (chosen.status, chosen.location) == (303, "/enrol")
+    page = await browser.follow(chosen)
     assert page.status == 200
     return page
 
@@ -86,6 +88,28 @@ async def test_a_wrong_code_shows_the_same_secret_again(house: House) -> None:
     assert (await house.browser.submit(again, code=totp(house, again))).status == 200
 
 
+async def test_the_picture_can_be_loaded_again_until_a_code_has_proven_it(house: House) -> None:
+    browser, link = house.browser, house.enrolment_link("anna")
+    scan = await scanned(house, browser, link)
+    again = await browser.get(url(LOGIN, "/enrol"))
+    assert (again.status, secret_in(again)) == (200, secret_in(scan))
+    assert again.headers["Cache-Control"] == "no-store"
+    assert (await browser.submit(again, code=totp(house, again))).status == 200
+    assert (await browser.get(url(LOGIN, "/enrol"))).status == 410
+
+
+async def test_and_by_the_browser_that_chose_the_password_only(house: House) -> None:
+    await scanned(house, house.browser, house.enrolment_link("anna"))
+    other = Browser(house.worker)
+    assert (await other.get(url(LOGIN, "/enrol"))).status == 410
+    await other.get(url(LOGIN, "/sign-in"))
+    assert (await other.get(url(LOGIN, "/enrol"))).status == 410
+    signing_in = Browser(house.worker)
+    form = await signing_in.get(url(LOGIN, "/sign-in"))
+    await signing_in.submit(form, username="anna", password=PASSWORD)
+    assert (await signing_in.get(url(LOGIN, "/enrol"))).status == 410
+
+
 async def test_a_password_that_cannot_be_chosen_is_explained_and_the_link_stays_good(house: House) -> None:
     link = house.enrolment_link("anna")
     form = await house.browser.get(link)
@@ -105,7 +129,7 @@ async def test_one_field_is_enough_for_a_program(house: House) -> None:
     form = await house.browser.get(house.enrolment_link("anna"))
     fields = {name: form.form.fields[name] for name in ("csrf",)}
     answered = await house.browser.send("POST", form.url, {**fields, "password": PASSWORD})
-    assert "Connect your authenticator app" in answered.text
+    assert (answered.status, answered.location) == (303, "/enrol")
 
 
 async def test_links_expire_and_so_does_what_was_begun(house: House) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.portal.visit import prefers_json
+from gateway.portal.visit import prefers_json, visible
 
 from .house import LOGIN, House
 
@@ -52,6 +52,21 @@ async def test_a_request_id_is_shown_only_if_it_looks_like_one(house: House) -> 
     headers = {**WORKER, "X-Request-Id": "<b>x</b>", "Accept": "text/html"}
     answered = await house.worker.client.get("/nothing", headers=headers)
     assert "unknown" in await answered.text()
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"),
+        ("Navigateur d’Élodie", "Navigateur d’Élodie"),
+        # Bytes that are no UTF-8: a store can't keep half a surrogate pair, and the sign-in would end in a fault.
+        ("Mozilla \udcff\udc9b", "Mozilla \ufffd\ufffd"),
+        # What would speak to the terminal of whoever lists sessions, or turn its line around.
+        ("\x9b2J\u202ex", "\ufffd2J\ufffdx"),
+    ],
+)
+def test_a_browser_is_known_by_what_can_be_seen(sent: str, shown: str) -> None:
+    assert visible(sent) == shown
 
 
 @pytest.mark.parametrize(

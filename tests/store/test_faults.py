@@ -1,6 +1,7 @@
 import sqlite3
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -27,6 +28,14 @@ def test_a_fault_of_the_database_becomes_ours_and_tells_nothing(fault, ours):
     assert caught.value.__cause__ is fault
     assert "usr_ada" not in str(caught.value)
     assert "/var" not in str(caught.value)
+
+
+def test_not_even_the_operational_log_gets_the_values(store):
+    """What somebody typed as their name may be their password, and the cause of a fault is logged with it."""
+    with pytest.raises(StoreUnavailable) as caught:
+        store.run(lambda c: c.execute(text("SELECT :typed FROM nothing"), {"typed": "correct horse battery"}))
+    assert isinstance(caught.value.__cause__, OperationalError)
+    assert "correct horse" not in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("fault", [NotFound("x"), StoreUnavailable("x"), KeyError("x")])

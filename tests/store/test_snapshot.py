@@ -256,3 +256,13 @@ def test_the_newest_stay(inhabited, tmp_path, clock, entropy):
     assert snapshot.prune(folder, 2) == [names[1], names[0]]
     assert [info.name for info in snapshot.listing(folder)] == [names[3], names[2]]
     assert (folder / "notes.txt").exists()
+
+
+def test_a_full_disk_is_told_and_keeps_nothing_of_the_attempt(inhabited, tmp_path, clock, entropy, monkeypatch):
+    def fail(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gateway.foundation.keyring.os.fsync", fail)
+    with pytest.raises(GatewayError, match="No space left on device"):
+        snapshot.create(inhabited.store, tmp_path / "snapshots", KEY, clock, entropy)
+    assert list((tmp_path / "snapshots").iterdir()) == []

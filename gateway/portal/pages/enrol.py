@@ -1,17 +1,18 @@
 """Enrolment: a one-time link becomes a password and an authenticator.
 
-Law: looking at the link spends nothing; the new secret is shown in answer to a POST only, never to a GET. From the
-second step on the link's own secret is in no address any more: the sign-in cookie carries the proof.
+Law: looking at the link spends nothing; the new secret is shown only to the browser that chose the password, and only
+until a code has proven it. From the second step on the link's own secret is in no address any more: the sign-in cookie
+carries the proof, so that the page can be loaded again.
 """
 
 import segno
 from markupsafe import Markup
 
 from gateway.audit.events import EventName
-from gateway.identity.cookies import SIGN_IN_COOKIE, clear_cookie
+from gateway.identity.cookies import SIGN_IN_COOKIE, clear_cookie, set_cookie
 from gateway.identity.enrolment import Enrolled, NotYet, Scan, Weak
 from gateway.identity.passwords import LEAST_CHARACTERS
-from gateway.portal.answers import Answer, Page
+from gateway.portal.answers import Answer, Page, Redirect
 from gateway.portal.guard import Guard
 from gateway.portal.services import Services, note
 from gateway.portal.visit import Visit
@@ -34,8 +35,8 @@ async def take_password(services: Services, visit: Visit) -> Answer:
         invited = await services.enrolment.find(link)
         return _refused() if invited is None else _password_page(invited.name, alert=NOT_THE_SAME)
     match await services.enrolment.choose_password(link, password):
-        case Scan() as scan:
-            return _scan_page(scan)
+        case Scan(pending=pending):
+            return Redirect("/enrol", (set_cookie(SIGN_IN_COOKIE, pending),))
         case Weak(reason=reason):
             invited = await services.enrolment.find(link)
             alert = f"Please choose another password: {reason}."
@@ -43,6 +44,11 @@ async def take_password(services: Services, visit: Visit) -> Answer:
         case None:
             await note(services, visit, EventName.ENROLMENT_FAILURE, reason="link")
             return _refused()
+
+
+async def show_scan(services: Services, visit: Visit) -> Answer:
+    scan = await services.enrolment.scan(visit.cookies.get(SIGN_IN_COOKIE, ""))
+    return _refused() if scan is None else _scan_page(scan)
 
 
 async def take_code(services: Services, visit: Visit) -> Answer:
@@ -83,7 +89,6 @@ def _scan_page(scan: Scan, *, alert: str = "") -> Page:
         status=422 if alert else 200,
         alert=alert,
         form=Guard.SIGN_IN,
-        sign_in=scan.pending,
     )
 
 

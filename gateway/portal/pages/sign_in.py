@@ -121,7 +121,7 @@ async def take_code(services: Services, visit: Visit) -> Answer:
 
 async def take_fresh_code(services: Services, visit: Visit) -> Answer:
     request = visit.form.get("request") or None
-    match await services.sign_in.fresh_code(visit.session, request, visit.form.get("code", ""), _client(visit)):
+    match await services.sign_in.fresh_code(visit.session, request, visit.form.get("code", "")):
         case CodeRenewed() as renewed:
             await note(
                 services, visit, EventName.STEP_UP_SUCCESS, user=renewed.person, session=renewed.session, factor="otp"

@@ -1,0 +1,10 @@
+"""The reference pages say what the code says."""
+
+import pytest
+
+from docs.generate import FOLDER, pages
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_a_page_is_up_to_date(name: str) -> None:
+    assert (FOLDER / name).read_text() == pages()[name], "run `make docs`"

@@ -1,0 +1,29 @@
+"""Keys that are rotated on disk are nobody's before they are everybody's; and root does not take a state folder over."""
+
+import os
+
+import pytest
+
+from gateway.foundation.errors import GatewayError
+from gateway.supervisor.equipment import Equipment, StateLock
+
+
+def test_a_process_that_is_replaced_has_the_keys_of_the_others(place):
+    configuration = place.configuration()
+    with Equipment.for_configuration(configuration) as equipment:
+        before = equipment.for_role("worker")
+        equipment.rotate("assertion")
+        assert equipment.for_role("worker") == before
+        after = equipment.renewed(configuration).for_role("worker")
+        assert [len(each["keys"]["assertion"]) for each in (before, after)] == [1, 2]
+
+
+def test_root_does_not_work_on_the_state_of_another_user(tmp_path, monkeypatch):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    if os.geteuid() == 0:
+        os.chown(state_dir, 12345, 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(GatewayError, match="belongs to"), StateLock(state_dir):
+        pass
+    assert list(state_dir.iterdir()) == []

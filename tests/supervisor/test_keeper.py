@@ -1,0 +1,207 @@
+import asyncio
+import json
+import os
+import pwd
+import socket
+from math import inf, nan
+
+import pytest
+from aiohttp import ClientSession, UnixConnector
+
+from gateway.audit.verify import load_public_keys, verify
+from gateway.foundation.errors import GatewayError, JournalUnavailable
+from gateway.supervisor import keeper as module
+from gateway.supervisor.channel import ChildEnd, MasterEnd
+from gateway.supervisor.equipment import Equipment
+from gateway.supervisor.keeper import Keeper, read_opening, read_uses
+from gateway.supervisor.roster import Seat
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+CREDENTIALS = {"password": "seven brass lanterns", "totp_secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"}
+CHAIN = {"chain": "node-1-worker-0-20270115T080000Z-0011223344556677", "node": "node-1", "process": "worker-0"}
+
+
+class Running:
+    """A keeper that serves, the master's end of its channel, and a client on its socket."""
+
+    def __init__(self, place, keeper, master, client):
+        self.place, self.keeper, self.master, self.client = place, keeper, master, client
+        self.received = []
+
+    async def command(self, verb, **arguments):
+        async with self.client.post("/command", json={"verb": verb, "arguments": arguments}) as response:
+            assert response.status == 200
+            return await response.json()
+
+    async def heard(self):
+        """The next message from the keeper, its regular totals aside."""
+        for _ in range(200_000):
+            while self.received:
+                message = self.received.pop(0)
+                if message["kind"] != "totals":
+                    return message
+            self.received += self.master.receive()
+            await asyncio.sleep(0)
+        raise AssertionError("the keeper says nothing")
+
+    async def answer(self, result=None, error=None, unavailable=False):
+        """What was asked of another process, once it is answered so."""
+        asked = await self.heard()
+        answer = {"kind": "answer", "id": asked["id"], "result": result, "error": error, "unavailable": unavailable}
+        self.master.send(answer)
+        return asked
+
+    def events(self):
+        """All that were recorded, but for the regular snapshot, which comes when it comes."""
+        events = [record for record in self.place.records() if record.get("kind") == "event"]
+        return [event for event in events if event["event"] != "snapshot:create"]
+
+    def named(self):
+        return [event["event"] for event in self.events()]
+
+
+@pytest.fixture
+async def running(furnished, monkeypatch):
+    # What OpenSSL is configured to refuse is a matter of the process's environment, which a test run does not have.
+    monkeypatch.setattr(module, "prove", lambda context: None)
+    ours, theirs = socket.socketpair()
+    master, configuration = MasterEnd(ours), furnished.configuration()
+    with Equipment.for_configuration(configuration) as equipment:
+        start = {
+            "kind": "start",
+            "seat": "keeper",
+            "version": 1,
+            "descriptors": equipment.descriptors(Seat("keeper", 0)),
+            **configuration.as_message(),
+            **equipment.for_role("keeper"),
+        }
+        keeper = Keeper(await ChildEnd.open(theirs.detach()), json.loads(json.dumps(start)))
+        serving = asyncio.create_task(keeper.serve())
+        path = str(furnished.state_dir / "run" / "keeper.sock")
+        async with ClientSession("http://keeper", connector=UnixConnector(path)) as client:
+            running = Running(furnished, keeper, master, client)
+            assert await running.heard() == {"kind": "ready"}
+            yield running
+        master.send({"kind": "drain"})
+        await asyncio.wait_for(serving, 20)
+        master.close()
+        for part in (keeper._store, keeper._reader):
+            part.close()
+        keeper._signing.shutdown()
+        keeper.channel._writer.close()
+
+
+async def test_a_command_is_done_and_recorded_before_it_is_answered(running):
+    assert await running.command("tenant.add", names=["acme"]) == {"ok": True, "result": {"added": ["acme"]}}
+    assert running.named() == ["process:start", "tenant:add"]
+    assert running.events()[-1]["operator"] == ME
+    listed = await running.command("tenant.list")
+    assert [tenant["name"] for tenant in listed["result"]["tenants"]] == ["acme"]
+
+
+async def test_what_could_not_be_recorded_says_so(running, monkeypatch):
+    async def full(_):
+        raise JournalUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.keeper.journal, "commit", full)
+        answer = await running.command("tenant.add", names=["acme"])
+    assert answer == {"ok": False, "error": "tenant.add was done, but could not be recorded: the disk is full"}
+
+
+async def test_credentials_are_handed_to_the_portal_and_to_nobody_else(running):
+    commanding = asyncio.create_task(running.command("user.add", name="ada", credentials=CREDENTIALS))
+    asked = await running.answer()
+    answer = await commanding
+    assert answer["result"]["link"] is None
+    assert (asked["to"], asked["what"]) == ("portal", "set-credentials")
+    assert asked["arguments"] == {"person": answer["result"]["id"], **CREDENTIALS}
+    assert running.named() == ["process:start", "user:add", "factor:add"]
+    content = running.place.everything()
+    for secret in CREDENTIALS.values():
+        assert secret.encode() not in content
+
+
+async def test_with_the_portal_away_the_user_is_recorded_all_the_same(running):
+    commanding = asyncio.create_task(running.command("user.add", name="ada", credentials=CREDENTIALS))
+    await running.answer(error="the portal is not running just now", unavailable=True)
+    answer = await commanding
+    assert not answer["ok"]
+    assert answer["error"].startswith("ada was added, but without credentials (the portal is not running just now)")
+    assert running.named() == ["process:start", "user:add"]
+
+
+@pytest.mark.parametrize("verb", ["status", "reload"])
+async def test_what_the_supervisor_knows_is_asked_of_it(running, verb):
+    commanding = asyncio.create_task(running.command(verb))
+    asked = await running.answer({"config": "0123456789abcdef"})
+    assert (asked["to"], asked["what"]) == ("supervisor", verb)
+    assert await commanding == {"ok": True, "result": {"config": "0123456789abcdef"}}
+
+
+async def test_what_has_no_overlap_is_not_rotated(running):
+    for purpose in ("journal", "session", "factor", "none", "", None, [], {}):
+        answer = await running.command("keys.rotate", purpose=purpose)
+        assert not answer["ok"]
+        assert "can't be rotated" in answer["error"]
+
+
+async def test_the_supervisors_records_are_in_the_journal(running):
+    fields = {"process": "worker-0", "pid": 7, "reason": "exit code 1"}
+    running.master.send({"kind": "record", "event": "process:replaced", "fields": fields})
+    while "process:replaced" not in running.named():
+        await running.command("tenant.list")
+    assert {name: running.events()[-1][name] for name in fields} == fields
+
+
+async def test_at_the_end_everything_is_signed(running):
+    await running.command("tenant.add", names=["acme"])
+    running.master.send({"kind": "drain"})
+    await asyncio.wait_for(running.keeper._ended.wait(), 20)
+    state_dir = running.place.state_dir
+    report = verify(state_dir, load_public_keys(state_dir / "checkpoints" / "keys.json"))
+    assert report.ok, report
+    assert running.named()[-2:] == ["process:stop", "chain:close"]
+
+
+# What comes from processes that could have been taken over.
+
+
+def opening(**changes):
+    return {**CHAIN, "time": "2027-01-15T08:00:00.000000Z", **changes}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        "chain",
+        {},
+        CHAIN,
+        opening(more=1),
+        opening(node="node-2"),
+        opening(node=None),
+        opening(chain=7),
+        opening(chain="../../etc"),
+        opening(chain="a/b"),
+        opening(chain=""),
+        opening(chain="x" * 257),
+        opening(process=["worker-0"]),
+        opening(time=0),
+    ],
+)
+def test_what_is_no_opening(value):
+    with pytest.raises(GatewayError):
+        read_opening(value, "node-1")
+
+
+@pytest.mark.parametrize("value", [None, [], "uses", {"ses_1": None}, {"ses_1": "now"}, {"ses_1": [1.0]}])
+def test_what_are_no_uses(value):
+    with pytest.raises(GatewayError, match="no uses of sessions"):
+        read_uses(value, 100.0)
+
+
+@pytest.mark.parametrize(("at", "taken"), [(99.5, 99.5), (100, 100), (100.1, 100.0), (inf, 100.0), (nan, 100.0)])
+def test_nobody_was_there_in_the_future(at, taken):
+    assert read_uses({"ses_1": at}, 100.0) == {"ses_1": taken}

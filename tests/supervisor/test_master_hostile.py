@@ -1,0 +1,367 @@
+"""The master among children that have been taken over, that die at the worst moment, or that answer late."""
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from gateway.supervisor import master as master_module
+from gateway.supervisor.channel import MasterEnd
+from gateway.supervisor.master import Child, Master
+from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
+from gateway.supervisor.roster import State
+
+TOTALS = {"gateway_connections": {"": [1.0]}}
+
+
+class Equipment:
+    """What the master hands out, named by its edition."""
+
+    slots = 1
+
+    def __init__(self, edition=1):
+        self.edition, self.rotated, self.failure = edition, [], None
+
+    def descriptors(self, seat):
+        return {}
+
+    def for_role(self, role):
+        return {"edition": self.edition}
+
+    def hide_master_key(self, environment):
+        pass
+
+    def renewed(self, configuration):
+        if self.failure is not None:
+            raise self.failure
+        return Equipment(self.edition + 1)
+
+    def rotate(self, purpose):
+        self.rotated.append(purpose)
+
+
+class Process:
+    def __init__(self, pid):
+        self.pid, self.is_killed = pid, False
+
+    def poll(self):
+        return -9 if self.is_killed else None
+
+    def kill(self):
+        self.is_killed = True
+
+
+class House:
+    """A master, and its children's ends of their channels."""
+
+    def __init__(self, place):
+        self.place, self.equipment = place, Equipment()
+        self.master = Master(place.configuration(), self.equipment)
+        self._pids = iter(range(100, 1000))
+        self.others, self._ends = {}, []
+        for name in ("keeper", "portal", "worker-0"):
+            self.enter(name)
+
+    def enter(self, name, state=State.READY):
+        ours, theirs = socket.socketpair()
+        self._ends += ours, theirs
+        seat = next(seat for seat in self.master._roster.seats if seat.name == name)
+        seat.state = state
+        child = self.master._children[name] = Child(seat, Process(next(self._pids)), MasterEnd(ours))
+        self.master._selector.register(child.channel, 1, child)
+        self.others[name] = MasterEnd(theirs)
+        return child
+
+    def close(self):
+        self.master._selector.close()
+        for each in self._ends:
+            each.close()
+        for descriptor in (self.master._wake_read, self.master._wake_write):
+            os.close(descriptor)
+
+    def leave(self, name):
+        self.master._forget(self.master._children[name], -9)
+
+    def says(self, name, **message):
+        self.others[name].send(message)
+        self.master._wait(0)
+
+    def hears(self, name):
+        return self.others[name].receive()
+
+    def asks(self, name, to, what, number=1, **arguments):
+        self.says(name, kind="ask", to=to, id=number, what=what, arguments=arguments)
+
+    @property
+    def reload(self):
+        return self.master._reload
+
+    def begin_reload(self):
+        self.master._begin_reload(lambda _result, _error: None)
+
+    def commit(self):
+        self.master._commit_reload(self.reload)
+
+
+@pytest.fixture
+def house(place):
+    house = House(place)
+    yield house
+    house.close()
+
+
+OPENING = {"chain": "worker-0-x", "node": "node-1", "process": "worker-0", "time": "now"}
+
+
+# Who may ask what of whom.
+
+
+@pytest.mark.parametrize(
+    ("asker", "to", "what"),
+    [
+        ("worker-0", "portal", "set-credentials"),
+        ("worker-0", "supervisor", "reload"),
+        ("worker-0", "supervisor", "rotate"),
+        ("worker-0", "supervisor", "status"),
+        ("worker-0", "supervisor", "totals"),
+        ("worker-0", "worker-0", "open-chain"),
+        ("worker-0", "keeper", "set-credentials"),
+        ("portal", "supervisor", "rotate"),
+        ("portal", "keeper", "record-uses"),
+        ("portal", "portal", "set-credentials"),
+        ("keeper", "keeper", "open-chain"),
+        ("keeper", "nobody", "open-chain"),
+    ],
+)
+def test_what_nobody_needs_to_ask_is_refused_and_not_passed_on(house, asker, to, what):
+    house.asks(asker, to, what, person="usr_1", password="x", totp_secret="y", purpose="assertion", opening=OPENING)
+    (answer,) = house.hears(asker)
+    assert answer["error"] is not None
+    assert not answer["unavailable"]
+    assert house.equipment.rotated == []
+    assert house.reload is None
+    for other in house.others.keys() - {asker}:
+        assert house.hears(other) == []
+
+
+def test_nobody_asks_a_worker():
+    assert {to for _, to, _ in MAY_ASK} == {"keeper", "portal", "supervisor"}
+
+
+@pytest.mark.parametrize("asker", ["worker-0", "portal"])
+@pytest.mark.parametrize(
+    "opening", [None, [], {}, {**OPENING, "process": "keeper"}, {**OPENING, "process": ["keeper"]}]
+)
+def test_a_chain_is_opened_by_the_process_whose_name_it_bears_alone(house, asker, opening):
+    house.asks(asker, "keeper", "open-chain", opening=opening)
+    assert house.hears(asker)[0]["error"] is not None
+    assert house.hears("keeper") == []
+
+
+def test_a_process_opens_its_own_chain_and_gets_the_answer(house):
+    house.asks("worker-0", "keeper", "open-chain", opening=OPENING)
+    (question,) = house.hears("keeper")
+    assert question["arguments"] == {"opening": OPENING}
+    house.says("keeper", kind="answer", to=question["from"], id=question["id"], result=None, error=None)
+    assert [answer["id"] for answer in house.hears("worker-0")] == [1]
+
+
+# Whose answers are taken.
+
+
+def test_nobody_answers_in_the_place_of_another(house):
+    house.asks("keeper", "portal", "set-credentials", person="usr_1")
+    (question,) = house.hears("portal")
+    forged = {"kind": "answer", "to": question["from"], "id": 1, "result": None, "error": None}
+    house.says("worker-0", **forged)
+    assert house.hears("keeper") == []
+    house.says("portal", **forged)
+    assert len(house.hears("keeper")) == 1
+
+
+def test_a_question_is_answered_once(house):
+    house.asks("keeper", "portal", "set-credentials", person="usr_1")
+    (question,) = house.hears("portal")
+    for _ in range(2):
+        house.says("portal", kind="answer", to=question["from"], id=1, result=None, error=None)
+    assert len(house.hears("keeper")) == 1
+
+
+def test_an_answer_to_a_process_that_died_is_not_its_successors(house):
+    house.asks("keeper", "portal", "set-credentials", person="usr_1")
+    (question,) = house.hears("portal")
+    house.leave("keeper")
+    house.enter("keeper")
+    house.asks("keeper", "portal", "set-credentials", person="usr_2")
+    house.says("portal", kind="answer", to=question["from"], id=1, result=None, error=None)
+    assert house.hears("keeper") == []
+
+
+def test_one_process_cant_keep_the_master_full_of_questions(house):
+    for number in range(MOST_OPEN + 10):
+        house.asks("worker-0", "keeper", "record-uses", number, uses={})
+    assert len(house.hears("keeper")) == MOST_OPEN
+    assert len(house.hears("worker-0")) == 10
+
+
+def test_what_a_dead_process_was_asked_is_forgotten(house):
+    house.asks("worker-0", "keeper", "record-uses", uses={})
+    house.leave("keeper")
+    assert not house.master._questions
+
+
+# What is no message.
+
+
+HOSTILE = {
+    "a question to nobody": {"kind": "ask"},
+    "a question to a list": {"kind": "ask", "to": [], "id": 1, "what": "status", "arguments": {}},
+    "a question of no kind": {"kind": "ask", "to": "keeper", "id": 1, "what": {}, "arguments": {}},
+    "a question with a list": {"kind": "ask", "to": "keeper", "id": 1, "what": "open-chain", "arguments": []},
+    "a question with a list for a number": {"kind": "ask", "to": "keeper", "id": [], "what": "x", "arguments": {}},
+    "an answer to nobody": {"kind": "answer"},
+    "an answer to a list": {"kind": "answer", "to": [], "id": 1, "error": None},
+    "an answer to everybody": {"kind": "answer", "to": {"keeper": 1}, "id": 1, "error": None},
+    "no totals": {"kind": "totals"},
+    "totals of something else": {"kind": "totals", "totals": []},
+    "an unknown metric": {"kind": "totals", "totals": {"x": {"": [1.0]}}},
+    "a metric of something else": {"kind": "totals", "totals": {"gateway_connections": 7}},
+    "a series of something else": {"kind": "totals", "totals": {"gateway_connections": {"": 7}}},
+    "an empty series": {"kind": "totals", "totals": {"gateway_connections": {"": []}}},
+    "a word for a number": {"kind": "totals", "totals": {"gateway_connections": {"": ["1"]}}},
+    "a short histogram": {"kind": "totals", "totals": {"gateway_audit_commit_seconds": {"": [1.0]}}},
+    "a label too many": {"kind": "totals", "totals": {"gateway_connections": {"a\x1fb": [1.0]}}},
+    "prepared, but what": {"kind": "prepared"},
+    "refused, but what": {"kind": "refused", "version": 2},
+    "refused for a list": {"kind": "refused", "version": 2, "why": []},
+    "an unknown word": {"kind": "start"},
+    "what the master says": {"kind": "record", "event": "settings:reload", "fields": {}},
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE)
+def test_who_says_what_is_no_message_is_taken_for_dead_and_the_master_lives(house, message):
+    house.begin_reload()
+    house.says("worker-0", **message)
+    worker = house.master._children["worker-0"]
+    assert not worker.is_listened_to
+    assert worker.deadline is not None
+    for name in ("keeper", "portal"):
+        house.says(name, kind="totals", totals=TOTALS)
+        assert house.master._children[name].is_listened_to
+    house.asks("keeper", "supervisor", "totals")
+    assert house.hears("keeper")[-1]["result"]["gateway_connections"] == {"": [2.0]}
+
+
+def test_ready_is_said_once(house):
+    house.enter("worker-0", State.ENDING)
+    house.says("worker-0", kind="ready")
+    assert house.master._children["worker-0"].seat.state is State.ENDING
+
+
+# Reload.
+
+
+def test_a_reload_whose_asker_was_replaced_meanwhile(house):
+    house.asks("keeper", "supervisor", "reload")
+    house.leave("keeper")
+    house.enter("keeper", State.STARTING)
+    house.commit()
+    assert not any(message["kind"] == "answer" for message in house.hears("keeper"))
+
+
+def test_who_became_ready_in_the_middle_of_a_reload_does_not_keep_the_old_policy(house):
+    house.leave("worker-0")
+    late = house.enter("worker-0", State.STARTING)
+    house.begin_reload()
+    house.says("worker-0", kind="ready")
+    for name in ("keeper", "portal"):
+        house.says(name, kind="prepared", version=house.reload.version)
+    house.commit()
+    assert late.process.is_killed
+    assert not house.master._children["portal"].process.is_killed
+
+
+def test_who_took_the_seat_of_one_that_prepared_is_replaced(house):
+    house.begin_reload()
+    for name in ("keeper", "portal", "worker-0"):
+        house.says(name, kind="prepared", version=house.reload.version)
+    house.leave("worker-0")
+    successor = house.enter("worker-0")
+    house.commit()
+    assert successor.process.is_killed
+
+
+def test_new_keys_and_certificates_are_handed_out_from_the_commit_on(house):
+    house.begin_reload()
+    assert house.master._equipment.edition == 1
+    house.says("portal", kind="refused", version=house.reload.version, why="the certificate is broken")
+    assert (house.reload, house.master._equipment.edition) == (None, 1)
+    house.begin_reload()
+    house.commit()
+    assert house.master._equipment.edition == 2
+
+
+# Rotation.
+
+
+def test_a_key_is_rotated_on_the_way_into_force(house):
+    house.asks("keeper", "supervisor", "rotate", purpose="assertion")
+    assert house.equipment.rotated == ["assertion"]
+    assert house.reload is not None
+
+
+@pytest.mark.parametrize("purpose", ["journal", "factor", "nonsense", "", None, ["assertion"], {}])
+def test_what_has_no_overlap_is_not_rotated(house, purpose):
+    house.asks("keeper", "supervisor", "rotate", purpose=purpose)
+    assert house.equipment.rotated == []
+    assert house.hears("keeper")[0]["error"] is not None
+
+
+def test_no_key_is_made_that_could_not_come_into_force(house):
+    house.begin_reload()
+    house.asks("keeper", "supervisor", "rotate", purpose="assertion")
+    house.commit()
+    house.place.policy_path.write_text("nonsense: true\n")
+    house.asks("keeper", "supervisor", "rotate", 2, purpose="assertion")
+    assert house.equipment.rotated == []
+    answers = [message for message in house.hears("keeper") if message["kind"] == "answer"]
+    assert [answer["error"] is None for answer in answers] == [False, False]
+
+
+# Starting.
+
+
+def test_a_process_that_cant_be_started_is_tried_again(house, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(master_module, "Popen", refuse)
+    house.leave("worker-0")
+    seat = next(seat for seat in house.master._roster.seats if seat.name == "worker-0")
+    house.master._start(seat, 100.0)
+    assert (seat.state, "worker-0" in house.master._children) == (State.EMPTY, False)
+    assert seat.failures > 1
+
+
+def test_no_module_is_taken_from_the_folder_one_happens_to_be_in(house, monkeypatch, tmp_path):
+    started = []
+
+    def note(command, **options):
+        started.append((command, options["env"]))
+        return Process(1)
+
+    monkeypatch.setattr(master_module, "Popen", note)
+    house.leave("worker-0")
+    house.master._start(next(seat for seat in house.master._roster.seats if seat.name == "worker-0"), 100.0)
+    (command, environment), folder = started[0], tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "uvloop.py").write_text("raise SystemExit('planted')")
+    # The channel's descriptor is none: it gets as far as opening it.
+    result = subprocess.run(
+        [*command[:-1], "-1"], env=environment, cwd=folder, capture_output=True, text=True, timeout=20, check=False
+    )
+    house.leave("worker-0")
+    assert "planted" not in result.stderr
+    assert "Bad file descriptor" in result.stderr or "negative" in result.stderr

@@ -1,0 +1,141 @@
+"""`kill -9` and power cuts under load: whatever reached an application has its decision on disk, and the chain holds.
+
+The short form runs with the other tests; `BTB_CRASHES=200` is the long one (`make crash`).
+"""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from .disks import powered_disk
+from .running import Gateway, running, until
+from .upstream import Upstream
+from .wire import Line
+
+pytestmark = pytest.mark.system
+ORDERS = "orders.btb.localhost"
+KILLS = int(os.environ.get("BTB_CRASHES", "8"))
+CUTS = int(os.environ.get("BTB_CRASHES", "2"))
+CLIENTS = 8
+LEAST_ARRIVED = 50
+"""Requests that must arrive between two crashes, so that there is a load at all."""
+
+
+class Load:
+    """Clients that ask for addresses which nobody asks for twice, and go on when their connection breaks."""
+
+    def __init__(self, gateway: Gateway, mark: str) -> None:
+        self._gateway, self.mark = gateway, mark
+        self._numbers = count(1)
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._gateway.line(ORDERS) as line:
+                    line.socket.settimeout(5)
+                    self._ask(line)
+            except OSError:
+                self._stopping.wait(0.02)
+
+    def _ask(self, line: Line) -> None:
+        while not self._stopping.is_set():
+            path = f"/open/{self.mark}/{next(self._numbers)}"
+            if line.ask("GET", path, [("Host", ORDERS)]).status == 503:
+                self._stopping.wait(0.02)
+
+
+@contextmanager
+def load(gateway: Gateway, mark: str) -> Iterator[Load]:
+    load = Load(gateway, mark)
+    try:
+        yield load
+    finally:
+        load.stop()
+
+
+def wait_for_load(gateway: Gateway, mark: str, chance: random.Random) -> None:
+    """Some requests, and then a moment that nobody has chosen."""
+    before = len(gateway.upstream.mentions(mark))
+    until(lambda: len(gateway.upstream.mentions(mark)) >= before + LEAST_ARRIVED, 30, "requests to arrive")
+    threading.Event().wait(chance.uniform(0, 0.3))
+
+
+def all_recorded(gateway: Gateway, mark: str) -> None:
+    """Each request that arrived, under its own id, by an allow that is on disk."""
+    recorded = {
+        record["request_id"]: (record["path"], record["decision"])
+        for record in gateway.records("--kind", "decision", "--text", f"/{mark}/")
+    }
+    arrived = gateway.upstream.mentions(f"/{mark}/")
+    missing = [each.target for each in arrived if recorded.get(each.request_id) != (each.target, "allow")]
+    assert missing == []
+    verified = gateway.command("audit", "verify", "--json")
+    assert verified.code == 0, verified.out
+
+
+def test_workers_are_killed_under_load(upstream: Upstream, tmp_path: Path) -> None:
+    chance = random.Random()
+    with running(Gateway(tmp_path, upstream)) as gateway:
+        with load(gateway, "killed"):
+            for _ in range(KILLS):
+                wait_for_load(gateway, "killed", chance)
+                gateway.wait_until_ready(gateway.kill_seat(chance.choice(["worker-0", "worker-1"])))
+        all_recorded(gateway, "killed")
+        assert gateway.stop() == 0
+        all_recorded(gateway, "killed")
+        assert len(gateway.events("process:replaced")) == KILLS
+
+
+def test_what_was_not_synced_is_gone(tmp_path: Path) -> None:
+    """The proof that the next test tests anything."""
+    with powered_disk(tmp_path) as disk:
+        with (disk.path / "synced").open("wb") as file:
+            file.write(b"durable")
+            file.flush()
+            os.fsync(file.fileno())
+        (disk.path / "written").write_bytes(b"not yet")
+        with (disk.path / "synced").open("ab") as file:
+            file.write(b" and more")
+        disk.cut_power()
+        assert (disk.path / "synced").read_bytes() == b"durable"
+        written = disk.path / "written"
+        assert not written.exists() or written.read_bytes() == b""
+
+
+def test_the_power_is_cut_under_load(upstream: Upstream, tmp_path: Path) -> None:
+    """The whole gateway stops, and only what it had synced is left: with that it starts again, and with that it has to
+    account for every request that an application has seen."""
+    chance = random.Random()
+    with powered_disk(tmp_path) as disk:
+        gateway = Gateway(tmp_path / "gateway", upstream, state=disk.path / "state")
+        try:
+            for number in range(CUTS):
+                gateway.start()
+                token = gateway.add_token(f"before-cut-{number}", "monitor@-")
+                with load(gateway, "cut"):
+                    wait_for_load(gateway, "cut", chance)
+                    gateway.kill()
+                disk.cut_power()
+                all_recorded(gateway, "cut")
+                gateway.start()
+                assert gateway.ops("/metrics", token).status == 200
+                assert gateway.stop() == 0
+                all_recorded(gateway, "cut")
+        finally:
+            gateway.kill()
