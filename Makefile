@@ -16,8 +16,8 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.runtime ## Start the whole gateway with two sample applications; Ctrl-C stops it
-	@$(BIN)/python -m gateway demo
+demo: $(VENV)/.runtime ## Start the whole gateway with two sample applications (PORT=8443); Ctrl-C stops it
+	@$(BIN)/python -m gateway demo $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev tools check ## All tests, from the units to real processes and a real browser
 	$(BIN)/python -m pytest

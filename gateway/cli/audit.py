@@ -16,8 +16,8 @@ from gateway.foundation.errors import GatewayError
 family = new_family("The record of what happened.")
 
 KEYS_BESIDE = (
-    "the public keys lie beside the journal: that somebody wrote both anew can't be known (--keys takes a copy that was "
-    "kept elsewhere)",
+    "the public keys lie beside the journal: whether somebody wrote both anew can't be known",
+    "--keys takes a copy of them that was kept elsewhere",
 )
 
 

@@ -207,7 +207,10 @@ class Keyring:
         # What factor secrets and snapshots are encrypted with is never dropped: it would be the loss of the data.
         kept = older if row.kind == "symmetric" else older[: keep - 1]
         versions = [each.as_json() for each in (_Version(key.id, key.created, wrapped), *kept)]
-        write_private(path, json.dumps({"version": 1, "versions": versions}, indent=1).encode())
+        try:
+            write_private(path, json.dumps({"version": 1, "versions": versions}, indent=1).encode())
+        except OSError as error:
+            raise GatewayError(f"the key file {path} can't be written: {error.strerror}") from error
         return key
 
     def seal(self, purpose: str, plaintext: bytes, bound_to: str) -> bytes:
@@ -253,6 +256,8 @@ def _read_versions(path: Path) -> list[_Version]:
         return []
     try:
         versions = [_Version.from_json(each) for each in json.loads(path.read_bytes())["versions"]]
+    except OSError as error:
+        raise GatewayError(f"the key file {path} can't be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError):
         versions = []
     if not versions:

@@ -10,8 +10,9 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
@@ -24,6 +25,8 @@ NONCES_AT_ONCE = 4
 """Tabs of one browser that can be on their way to the login host at the same time."""
 
 _BOUND_TO = "sign-in-request"
+_NONCE = re.compile(re.escape(NONCE_COOKIE_PREFIX) + "[0-9a-f]{12}")
+_NONCE_VALUE = re.compile("[0-9a-f]{64}")
 _TARGET_BYTES = 4096
 """Beyond it the sealed request would not fit a request line of 8 KiB: the way back leads to the root instead."""
 _TARGET = re.compile(r"/(?![/\\])[!-\[\]-~]*")
@@ -56,10 +59,21 @@ def safe_target(target: str) -> str:
 
 
 def seal_request(
-    keys: KeySet, host: str, target: str, *, fresh_code: bool, clock: Clock, entropy: Entropy
+    keys: KeySet,
+    host: str,
+    target: str,
+    *,
+    fresh_code: bool,
+    clock: Clock,
+    entropy: Entropy,
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> Challenge:
-    """`keys` are the hand-over keys; `host` is the normalised host of the request, without port."""
-    nonce_id, nonce = entropy.bytes(6).hex(), entropy.bytes(32).hex()
+    """`keys` are the hand-over keys; `host` is the normalised host of the request, without port.
+
+    `held`: our cookies that the browser sent, for a request that is no navigation. The newest nonce among them is used
+    again: a page that goes on asking in the background must not push out the nonces of sign-ins that are under way.
+    """
+    nonce_id, nonce = _newest_nonce(held) or (entropy.bytes(6).hex(), entropy.bytes(32).hex())
     request = {
         "host": host,
         "target": safe_target(target),
@@ -71,6 +85,12 @@ def seal_request(
     sealed = seal(keys.current, json.dumps(request).encode(), _BOUND_TO, entropy)
     cookie = set_cookie(NONCE_COOKIE_PREFIX + nonce_id, nonce, REQUEST_SECONDS)
     return Challenge(base64.urlsafe_b64encode(sealed).decode("ascii").rstrip("="), cookie)
+
+
+def _newest_nonce(held: Mapping[str, str]) -> tuple[str, str] | None:
+    """Id and value; browsers send older cookies first (RFC 6265, 5.4)."""
+    found = [(name.removeprefix(NONCE_COOKIE_PREFIX), value) for name, value in held.items() if _NONCE.fullmatch(name)]
+    return found[-1] if found and _NONCE_VALUE.fullmatch(found[-1][1]) else None
 
 
 def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | None:

@@ -100,8 +100,11 @@ def _name(host: str, text: str) -> str:
 
 def _bare_url(text: str, what: str, example: str) -> SplitResult:
     """Scheme, host and port, and nothing else."""
+    if "@" in text:
+        # Not repeated: problems of a policy are printed and recorded.
+        raise ValueError(f"{what} has no user name or password in it: write scheme, host and port only, like {example}")
     complaint = f"{text!r} is not {what}: write scheme, host and port only, like {example}"
-    if any(character in text for character in "\t\r\n \\@?#"):
+    if any(character in text for character in "\t\r\n \\?#"):
         raise ValueError(complaint)
     try:
         url = urlsplit(text)

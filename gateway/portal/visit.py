@@ -106,6 +106,8 @@ async def _form(request: web.Request) -> Mapping[str, str]:
         raise BadVisit("the form is not of the type that our pages send")
     try:
         return _fields((await request.read()).decode("ascii"))
+    except ConnectionResetError:
+        raise BadVisit("the visitor left before the form was whole") from None
     except UnicodeDecodeError:
         raise BadVisit("the form is not URL-encoded") from None
 

@@ -25,8 +25,17 @@ async def refuse(exchange: "Exchange", refusal: Refusal) -> None:
     try:
         await exchange.service.journal.commit(exchange.decision_record("deny", refusal.reason, refusal.detail))
     except JournalUnavailable:
+        exchange.recorded = None
         refusal = Refusal(Reason.JOURNAL, 503)
     answer(exchange, refusal)
+
+
+async def fail(exchange: "Exchange") -> None:
+    """A fault of our own: recorded, unless the decision on this request is on record already."""
+    if exchange.recorded is None:
+        await refuse(exchange, Refusal(Reason.FAULT, 500))
+    else:
+        answer(exchange, Refusal(Reason.FAULT, 500))
 
 
 async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
@@ -39,7 +48,7 @@ async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
     request, fresh_code = exchange.admitted, decision.reason is Reason.FRESH_CODE
     may_return = request.method in ("GET", "HEAD") and not request.is_websocket
     target = request.target.decode("latin-1") if may_return else _where_it_came_from(exchange)
-    location, lines = _challenge(exchange, fresh_code=fresh_code, target=target)
+    location, lines = _challenge(exchange, fresh_code=fresh_code, target=target, is_navigation=request.wants_page)
     if not (may_return and request.wants_page):
         return answer(exchange, refusal, sign_in=location, lines=lines)
     exchange.refused = decision.reason
@@ -72,9 +81,9 @@ async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) 
     _send(exchange, 204, [*lines, b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"], b"")
 
 
-def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str) -> tuple[str, list[bytes]]:
+def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_navigation: bool) -> tuple[str, list[bytes]]:
     """The address of the sign-in, and the nonce that binds its way back to this browser."""
-    service = exchange.service
+    service, held = exchange.service, exchange.own_cookies()
     challenge = seal_request(
         service.keys.hand_over,
         exchange.admitted.host,
@@ -82,8 +91,9 @@ def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str) -> tuple[
         fresh_code=fresh_code,
         clock=service.clock,
         entropy=service.entropy,
+        held={} if is_navigation else held,
     )
-    cookies = [challenge.set_cookie, *surplus_nonces(exchange.own_cookies())]
+    cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_navigation else ())]
     lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in cookies]
     return f"{exchange.snapshot.login}/sign-in?request={challenge.request}", lines
 

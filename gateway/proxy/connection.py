@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.foundation.addresses import Address, parse_address
 from gateway.http1 import limits
 from gateway.http1.parser import end_of_head
+from gateway.proxy.admission import prefix_of
 from gateway.proxy.exchange import Exchange, handle
 from gateway.proxy.heads import HeadMemory
 from gateway.proxy.stream import Wire
@@ -39,6 +40,7 @@ class ClientConnection(Wire):
         """The address as text: in two records and a header of every exchange."""
         self.forwarded_for = b""
         self.last_used = 0.0
+        self._counts_for = ""
         self.heads = HeadMemory(service.memory, None)
         self._task: asyncio.Task[None] | None = None
 
@@ -52,12 +54,15 @@ class ClientConnection(Wire):
         self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
         self.heads = HeadMemory(self.service.memory, server_name(transport.get_extra_info("ssl_object")))
         self.last_used = self.loop.time()
+        self._counts_for = prefix_of(self.address)
+        self.service.clients.enter(self._counts_for)
         self.service.connections.add(self)
         self._task = self.loop.create_task(self._serve())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.service.connections.discard(self)
+        self.service.clients.leave(self._counts_for)
         if self._task is not None and self.exchange is not None:
             self._task.cancel()
 

@@ -26,6 +26,7 @@ from gateway.policy.origins import cross_origin, preflight
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.routes import Application
 from gateway.proxy import answers
+from gateway.proxy.admission import prefix_of
 from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge
 from gateway.proxy.forward import forward
 from gateway.proxy.hygiene import Request
@@ -79,6 +80,9 @@ async def handle(exchange: "Exchange") -> None:
         if decision.verdict is not Verdict.ALLOW:
             return await answers.refuse_decision(exchange, decision)
 
+        if principal.is_anonymous and not exchange.enter_as_stranger():
+            return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
+
         # From here on the decision is made again when authority changes, also while we wait.
         service.live.add(exchange)
         if service.snapshot is not snapshot:
@@ -95,6 +99,7 @@ async def handle(exchange: "Exchange") -> None:
     except StoreUnavailable:
         await answers.refuse(exchange, Refusal(Reason.STORE, 503))
     except JournalUnavailable:
+        exchange.recorded = None
         answers.answer(exchange, Refusal(Reason.JOURNAL, 503))
     except asyncio.CancelledError:
         exchange.fault = exchange.fault or "client-gone"
@@ -102,7 +107,7 @@ async def handle(exchange: "Exchange") -> None:
     except Exception:
         log.exception("an exchange failed", extra={"request_id": exchange.request_id})
         exchange.fault = "internal"
-        answers.answer(exchange, Refusal(Reason.FAULT, 500))
+        await answers.fail(exchange)
     finally:
         exchange.finish()
 
@@ -133,6 +138,7 @@ class Exchange:
         "service",
         "snapshot",
         "started",
+        "stranger",
         "tunnelled",
         "upload",
         "upload_error",
@@ -161,6 +167,8 @@ class Exchange:
         self.on_cut: Callable[[int], None] | None = None
         self.tunnelled = 0
         self.recorded: Reason | None = None
+        self.stranger = ""
+        """The client that this counts for, if nobody has signed in."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} status={self.reply.status} fault={self.fault or None}>"
@@ -205,8 +213,8 @@ class Exchange:
         known = match.tenant is None or self.service.directory.knows_tenant(match.tenant)
         return Question(match, self.principal, self.service.clock.now(), self.connection.address, known)
 
-    def own_cookies(self) -> list[str]:
-        return list(find_own_cookies(self.admitted.head.headers) or ())
+    def own_cookies(self) -> dict[str, str]:
+        return find_own_cookies(self.admitted.head.headers) or {}
 
     def vouched_lines(self) -> list[bytes]:
         """The headers that an application may believe (CONTRACT 6)."""
@@ -228,6 +236,15 @@ class Exchange:
             _user_line(principal.name),
             b"X-Gateway-Tenant: " + (tenant or "-").encode("ascii"),
         ]
+
+    def enter_as_stranger(self) -> bool:
+        """Take one of the places that there are for people without an identity; `finish` gives it back."""
+        client = prefix_of(self.connection.address)
+        if not self.service.admits_stranger(client):
+            return False
+        self.stranger = client
+        self.service.strangers.enter(client)
+        return True
 
     # Records and counts.
 
@@ -274,6 +291,8 @@ class Exchange:
         """The end of every exchange, whatever happened: nothing stays open, nothing stays uncounted."""
         service, reply = self.service, self.reply
         service.live.remove(self)
+        if self.stranger:
+            service.strangers.leave(self.stranger)
         if self.upload is not None and not self.upload.done():
             self.upload.cancel()
         self.end_upstream(is_reusable=False)

@@ -15,12 +15,15 @@ from gateway.http1.authority import parse_host, split_absolute
 from gateway.http1.messages import BadMessage
 from gateway.http1.parser import LineMemory, end_of_head, parse_request_head
 from gateway.http1.writer import response_head
+from gateway.proxy.admission import Shares, prefix_of
 from gateway.proxy.refusals import HTTP_PHRASES
 from gateway.proxy.stream import Wire
 from gateway.proxy.tls import ServerTls
 
 ACCEPT_AT_ONCE = 64
 HANDSHAKE_SECONDS, CLOSE_SECONDS = 5.0, 2.0
+HANDSHAKES, ONE_CLIENTS_HANDSHAKES = 1024, 256
+"""Under way at once: each costs a signature, and up to five seconds of a silent client's place."""
 RECEIVE_BUFFER = 32 * 1024
 """Bytes the kernel may hold of an upload before we read it: with the default, an idle TLS connection kept 540 KB."""
 REDIRECT_SECONDS = 10.0
@@ -38,11 +41,13 @@ class Listener:
         listening: socket.socket,
         protocol: Callable[[], Wire],
         tls: ServerTls | None,
-        has_room: Callable[[int], bool],
+        has_room: Callable[[str], bool],
     ) -> None:
+        """`has_room`: for another connection of this client (`admission.prefix_of`)."""
         self.tls = tls
         self._loop, self._socket, self._protocol, self._has_room = loop, listening, protocol, has_room
         self._opening: set[asyncio.Task[None]] = set()
+        self._shaking_hands = Shares()
         self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
         with suppress(OSError):
@@ -60,7 +65,7 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                client, _address = self._socket.accept()
+                client, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
@@ -70,17 +75,19 @@ class Listener:
                 self.stop()
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self.start)
                 return
-            if not self._has_room(len(self._opening)):
+            peer = prefix_of(address[0])
+            if not self._has_room(peer) or self._shaking_hands.is_over(peer, HANDSHAKES, ONE_CLIENTS_HANDSHAKES):
                 client.close()
                 continue
             client.setblocking(False)
             with suppress(OSError):
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._open(client))
+            self._shaking_hands.enter(peer)
+            task = self._loop.create_task(self._open(client, peer))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open(self, client: socket.socket) -> None:
+    async def _open(self, client: socket.socket, peer: str) -> None:
         try:
             if self.tls is None:
                 await self._loop.connect_accepted_socket(self._protocol, client)
@@ -95,6 +102,8 @@ class Listener:
         except (OSError, TimeoutError, asyncio.CancelledError):
             # A handshake that failed is the client's affair: a scanner, an old client, a closed tab.
             client.close()
+        finally:
+            self._shaking_hands.leave(peer)
 
 
 class Redirecting(Wire):

@@ -20,6 +20,7 @@ from gateway.metrics import Metrics
 from gateway.policy.decide import decide
 from gateway.policy.match import Match, Policy
 from gateway.policy.reasons import Reason, Verdict
+from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.live import Live, Running
@@ -101,6 +102,9 @@ class Service:
         self.memory = LineMemory()
         self.connections: set[ClientConnection] = set()
         self.live = Live(self._decide_again)
+        self.strangers = Shares()
+        self.clients = Shares()
+        """Open connections."""
         self.is_draining = False
         self._request_prefix = self.entropy.bytes(8).hex()
         self._requests = 0
@@ -111,6 +115,15 @@ class Service:
     @property
     def is_full(self) -> bool:
         return len(self.live) >= self.limits.exchanges
+
+    def admits_stranger(self, client: str) -> bool:
+        most = self.limits.exchanges
+        return not self.strangers.is_over(client, most * ALL_STRANGERS, max(1, most * ONE_CLIENT))
+
+    def has_room(self, client: str) -> bool:
+        """For another connection of this client."""
+        most = self.limits.connections
+        return not self.clients.is_over(client, most, max(1, most * ONE_CLIENTS_CONNECTIONS))
 
     def next_request_id(self) -> str:
         """Unique over all processes and restarts: a random part of this process's, and a number."""

@@ -10,7 +10,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from gateway.config.load import master_key
 from gateway.config.schema import Settings
@@ -31,8 +31,12 @@ LOCK = Path("run/lock")
 ROLES: tuple[Role, ...] = ("keeper", "portal", "worker")
 
 
+class _Open(Protocol):
+    def fileno(self) -> int: ...
+
+
 class Equipment:
-    def __init__(self, configuration: Configuration, sockets: ExitStack, listening: dict[str, socket.socket]) -> None:
+    def __init__(self, configuration: Configuration, sockets: ExitStack, listening: dict[str, _Open]) -> None:
         self._settings, self._sockets, self._listening = configuration.settings, sockets, listening
         self.slots = worker_count(self._settings)
         self._clock: Clock = SystemClock()
@@ -47,8 +51,7 @@ class Equipment:
         """Take the lock of this `state_dir` and bind every socket. Raises GatewayError in the user's words."""
         with ExitStack() as stack:
             settings = configuration.settings
-            stack.enter_context(StateLock(settings.state_dir))
-            listening: dict[str, socket.socket] = {}
+            listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir))}
             for name, address in (("https", settings.listen.https), ("http", settings.listen.http)):
                 _refuse_taken(f"listen.{name}", address)
             for slot in range(worker_count(settings)):
@@ -74,14 +77,17 @@ class Equipment:
         self._sockets.close()
 
     def descriptors(self, seat: Seat) -> dict[str, int]:
-        """The sockets of a seat, by what they are for."""
+        """The sockets of a seat, by what they are for.
+
+        The keeper has the lock as well: should the supervisor be killed, nobody signs beside the one that is left.
+        """
         match seat.role:
             case "worker":
                 return {name: self._listening[f"{name}/{seat.index}"].fileno() for name in ("https", "http")}
             case "portal":
                 return {"portal": self._listening["portal"].fileno()}
             case "keeper":
-                return {"ops": self._listening["ops"].fileno(), "keeper": self._listening["keeper"].fileno()}
+                return {name: self._listening[name].fileno() for name in ("ops", "keeper", "lock")}
 
     def for_role(self, role: Role) -> dict[str, Any]:
         """Keys and certificates for one process, as they go over its pipe."""
@@ -151,6 +157,9 @@ class StateLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def _refuse_root(self) -> None:
         """What root writes here, the gateway's own user could not read any more, and would not start."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from subprocess import Popen
+from subprocess import DEVNULL, Popen
 from typing import Any
 
 from gateway import __version__
@@ -166,7 +166,7 @@ class Master:
                 command,
                 env=environment,
                 pass_fds=(theirs.fileno(), *descriptors.values()),
-                stdin=None,
+                stdin=DEVNULL,
                 start_new_session=True,
             )
         except OSError as error:

@@ -66,7 +66,10 @@ def ops_app(keeper: Monitored) -> web.Application:
 
 
 def may_read_metrics(policy: Policy, principal: Principal, now: float) -> bool:
-    """`gateway.metrics` in a role that is held at `-`: monitoring belongs to no customer."""
+    """`gateway.metrics` in a role that is held at `-`: monitoring belongs to no customer, and is none of the
+    applications that a token can be limited to."""
+    if principal.applications is not None or (principal.until is not None and not now < principal.until):
+        return False
     return any(
         METRICS_PERMISSION in policy.roles.get(grant.role, frozenset())
         for grant in principal.grants

@@ -40,8 +40,10 @@ class Worker(Child):
         self.service = self._build(loop)
         self._directory.on_change = self._on_change
         self._listeners = [
-            Listener(loop, self._socket("https"), lambda: ClientConnection(self.service), self._tls, self._has_room),
-            Listener(loop, self._socket("http"), self._redirecting, None, self._has_room),
+            Listener(
+                loop, self._socket("https"), lambda: ClientConnection(self.service), self._tls, self.service.has_room
+            ),
+            Listener(loop, self._socket("http"), self._redirecting, None, self.service.has_room),
         ]
         self._tasks = [loop.create_task(self._sweep()), loop.create_task(self._watch_time())]
         self._reviews: set[asyncio.Task[None]] = set()
@@ -99,9 +101,6 @@ class Worker(Child):
     def _origin_of_host(self, host: str) -> str | None:
         snapshot = self.service.snapshot
         return snapshot.origin(host) if snapshot.policy.match(host, "GET", ROOT).application else None
-
-    def _has_room(self, opening: int) -> bool:
-        return len(self.service.connections) + opening < self.service.limits.connections
 
     def _report_upstream(self, upstream: Upstream, is_up: bool) -> None:
         for application in self.service.snapshot.policy.applications.values():

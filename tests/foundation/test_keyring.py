@@ -250,6 +250,19 @@ def test_a_damaged_file_is_told_and_never_replaced(keyring, folder, damage):
     assert path.read_bytes() == before
 
 
+def test_what_cannot_be_read_or_written_is_told(keyring, folder, tmp_path):
+    """The supervisor rotates while it runs: a full or broken disk must not end it."""
+    (folder / "session.json").mkdir(parents=True)
+    for attempt in (keyring.load, keyring.rotate):
+        with pytest.raises(GatewayError, match=r"session\.json can't be read: Is a directory"):
+            attempt("session")
+    (tmp_path / "file").write_text("")
+    elsewhere = Keyring(tmp_path / "file", MASTER, FixedClock(), ENTROPY)
+    for attempt in (elsewhere.load, elsewhere.rotate):
+        with pytest.raises(GatewayError, match=r"session\.json can't be written"):
+            attempt("session")
+
+
 # Sealed by a key.
 
 

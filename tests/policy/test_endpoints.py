@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from gateway.policy.endpoints import Upstream, parse_domain, parse_host, parse_origin, parse_upstream
@@ -92,3 +94,14 @@ def test_hosts_that_could_not_match(text: str) -> None:
 
 def test_cookie_domains_lose_their_dot() -> None:
     assert parse_domain(".BTB.localhost") == "btb.localhost"
+
+
+@pytest.mark.parametrize("parse", [parse_upstream, parse_origin])
+@pytest.mark.parametrize(
+    "text", ["https://ada:hunter2@10.0.0.1", "http://ada:hunter2@localhost:80", "https://hunter2@x"]
+)
+def test_a_password_in_an_address_is_refused_without_being_repeated(parse: Any, text: str) -> None:
+    # What is wrong with a policy is printed, and recorded when a reload is refused.
+    with pytest.raises(ValueError, match="no user name or password") as refused:
+        parse(text)
+    assert "hunter2" not in str(refused.value)

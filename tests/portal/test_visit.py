@@ -1,8 +1,12 @@
 """What a request must be like to be read at all."""
 
-import pytest
+from unittest.mock import Mock
 
-from gateway.portal.visit import prefers_json, visible
+import pytest
+from aiohttp.streams import StreamReader
+from aiohttp.test_utils import make_mocked_request
+
+from gateway.portal.visit import BadVisit, prefers_json, read_visit, visible
 
 from .house import LOGIN, House
 
@@ -46,6 +50,15 @@ async def test_an_assertion_that_is_not_ours_is_nobody(house: House) -> None:
         headers = {**WORKER, "X-Gateway-Assertion": forged}
         answered = await house.worker.client.get("/.gateway/whoami", headers=headers)
         assert answered.status == 401, forged
+
+
+async def test_who_leaves_within_a_form_is_no_fault_of_ours(house: House) -> None:
+    """Else each connection that a stranger drops would write a page of our log."""
+    payload = StreamReader(Mock(), 2**16)
+    payload.set_exception(ConnectionResetError("Connection lost"))
+    request = make_mocked_request("POST", "/sign-in", headers=FORM, payload=payload)
+    with pytest.raises(BadVisit):
+        await read_visit(request, house.services.verifier)
 
 
 async def test_a_request_id_is_shown_only_if_it_looks_like_one(house: House) -> None:

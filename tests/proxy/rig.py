@@ -300,7 +300,7 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
         limits=Limits(connections=100, exchanges=50, body_bytes=64 << 20),
     )
     listening = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(loop, listening, lambda: ClientConnection(service), None, lambda _: True)
+    listener = Listener(loop, listening, lambda: ClientConnection(service), None, service.has_room)
     listener.start()
     gateway = TestGateway(
         service, application, portal, store, state_dir, clock, disk, keys, listener, listening.getsockname()[1]

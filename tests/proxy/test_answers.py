@@ -165,3 +165,19 @@ async def test_the_answer_to_head_has_no_body(gateway: TestGateway) -> None:
     first, second = await client.gets("HEAD"), await client.gets()
     assert first.value("Content-Length") == second.value("Content-Length")
     assert (first.body, bool(second.body)) == (b"", True)
+
+
+async def test_a_page_that_asks_in_the_background_pushes_out_no_sign_in(gateway: TestGateway) -> None:
+    begun = await gateway.ask(request("/mine/a", *NAVIGATION))
+    nonce = begun.value("Set-Cookie").partition(";")[0]
+    polled = await gateway.ask(request("/mine/feed", "Sec-Fetch-Mode: cors", f"Cookie: {nonce}"))
+    way = sealed_in(gateway, json.loads(polled.body)["sign_in"])
+    assert nonce.startswith(f"__Host-gateway-nonce-{way.nonce_id}=")
+    assert polled.value("Set-Cookie").partition(";")[0] == nonce
+
+
+@pytest.mark.parametrize("value", ["x", "0" * 63, "0" * 65, "G" * 64])
+async def test_a_nonce_that_is_not_ours_is_not_used_again(gateway: TestGateway, value: str) -> None:
+    cookie = f"Cookie: __Host-gateway-nonce-000000000000={value}"
+    polled = await gateway.ask(request("/mine/feed", "Sec-Fetch-Mode: cors", cookie))
+    assert sealed_in(gateway, json.loads(polled.body)["sign_in"]).nonce_id != "000000000000"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -369,14 +369,16 @@ async def test_over_the_limit_of_exchanges_others_are_told_to_wait(gateway: Test
 async def test_a_fault_of_our_own_is_500_and_says_nothing(
     gateway: TestGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # No header value can hold a line break; a Host that got here with one would be such a fault.
-    gateway.service.snapshot = None  # type: ignore[assignment]  # Whatever breaks.
+    broken = replace(gateway.service.snapshot, policy=None)  # type: ignore[arg-type]  # Whatever breaks.
+    gateway.service.snapshot = broken
     got = await gateway.ask(request("/public/a"))
     assert got.status == 500
     assert "an exchange failed" in caplog.text
     assert "Traceback" not in got.body.decode()
     assert "NoneType" not in got.body.decode()
     assert gateway.application.was_left_alone
+    # No request without a record, ours to blame or not.
+    assert (await gateway.decision())["reason"] == "fault"
 
 
 # Other origins.

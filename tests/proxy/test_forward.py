@@ -338,12 +338,16 @@ async def test_a_connection_with_an_unfinished_request_is_not_used_again(gateway
     upstream.pause_writing()  # As the event loop says it, of an application that takes no more.
     client.sends(chunked(b"hello"))
     assert await peer.reads(10) == b"5\r\nhello\r\n"
+    slow = await gateway.the_connection()
+    slow.pause_writing()  # And of a client that does not either, so that its exchange is not over yet.
     peer.sends(answer(b"early"))
     got = await client.gets()
     assert (got.body, got.values("Connection")) == (b"early", [])
-    assert await peer.is_closed()
     gateway.application.answers(answer(b"mine"))
-    client.sends(request("/public/b"))
+    assert (await gateway.ask(request("/public/b"))).body == b"mine"
+    assert await peer.is_closed()
+    slow.resume_writing()
+    client.sends(request("/public/c"))
     assert (await client.gets()).body == b"mine"
 
 

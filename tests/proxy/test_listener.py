@@ -96,7 +96,7 @@ async def test_who_says_nothing_is_closed(port_http: Connect) -> None:
 
 async def test_over_the_limit_a_connection_is_closed_at_once(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
-    gateway.listener._has_room = lambda opening: len(gateway.service.connections) + opening < 1
+    gateway.limits(connections=1)
     first = await gateway.connect()
     await gateway.the_connection()
     second = await gateway.connect()

@@ -53,3 +53,22 @@ def test_a_problem_document_says_what_a_program_needs() -> None:
 def test_who_may_try_again_is_told_when(status: int, retries: bool) -> None:
     lines, _ = render(Notice(status, "", "", ""), as_page=False)
     assert (b"Retry-After: 2" in lines) is retries
+
+
+@pytest.mark.parametrize(("status", "is_there"), [(403, True), (404, False), (401, False), (503, False)])
+def test_who_is_refused_is_shown_ways_out(status: int, is_there: bool) -> None:
+    _, page = render(Notice(status, "Title", "Text.", "id-1"), as_page=True)
+    for way in (b'href="/"', b'href="/.gateway/whoami"'):
+        assert (way in page) is is_there
+
+
+@pytest.mark.parametrize(("reason", "words"), [(Reason.FRESH_CODE, b"Enter a code"), (Reason.SIGN_IN, b"Sign in")])
+def test_a_challenge_says_what_is_wanted(reason: Reason, words: bytes) -> None:
+    _, page = render(notice_of(Refusal(reason, 401), "id-1", "https://login.x/sign-in"), as_page=True)
+    assert b'<a class="button" href="https://login.x/sign-in">' + words + b"</a>" in page
+
+
+def test_a_page_needs_nothing_from_elsewhere() -> None:
+    _, page = render(Notice(403, "Title", "Text.", "id-1"), as_page=True)
+    for part in (b"<link", b"<img", b"<script", b"url(", b"@import", b" src="):
+        assert part not in page

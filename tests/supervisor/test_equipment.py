@@ -153,7 +153,7 @@ def test_another_master_key_is_refused(place):
 def test_every_seat_has_sockets_of_its_own(equipment):
     given = {seat.name: equipment.descriptors(seat) for seat in seats()}
     assert {name: set(sockets) for name, sockets in given.items()} == {
-        "keeper": {"ops", "keeper"},
+        "keeper": {"ops", "keeper", "lock"},
         "portal": {"portal"},
         "worker-0": {"https", "http"},
         "worker-1": {"https", "http"},

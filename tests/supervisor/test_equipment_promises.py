@@ -1,4 +1,4 @@
-"""Keys that are rotated on disk are nobody's before they are everybody's; and root does not take a state folder over."""
+"""Keys rotated on disk are nobody's before they are everybody's; and root does not take a state folder over."""
 
 import os
 
@@ -6,6 +6,7 @@ import pytest
 
 from gateway.foundation.errors import GatewayError
 from gateway.supervisor.equipment import Equipment, StateLock
+from gateway.supervisor.roster import Seat
 
 
 def test_a_process_that_is_replaced_has_the_keys_of_the_others(place):
@@ -27,3 +28,14 @@ def test_root_does_not_work_on_the_state_of_another_user(tmp_path, monkeypatch):
     with pytest.raises(GatewayError, match="belongs to"), StateLock(state_dir):
         pass
     assert list(state_dir.iterdir()) == []
+
+
+def test_while_a_keeper_is_left_over_from_a_supervisor_that_was_killed_nobody_signs_beside_it(place):
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        # What a process that was started with it holds: the same open file.
+        kept = os.dup(equipment.descriptors(Seat("keeper", 0))["lock"])
+    with pytest.raises(GatewayError, match="another gateway is working"), StateLock(place.state_dir):
+        pass
+    os.close(kept)
+    with StateLock(place.state_dir):
+        pass

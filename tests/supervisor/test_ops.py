@@ -256,8 +256,8 @@ async def test_there_is_nothing_else(address, method, path, status):
 # The rule.
 
 
-def principal(*grants):
-    return Principal("svc_1", "scraper", "-", frozenset(grants), Credential("token", "tok_1"))
+def principal(*grants, **more):
+    return Principal("svc_1", "scraper", "-", frozenset(grants), Credential("token", "tok_1"), **more)
 
 
 @pytest.mark.parametrize(
@@ -277,3 +277,18 @@ def principal(*grants):
 )
 def test_who_may_read_the_metrics(place, grants, may):
     assert may_read_metrics(place.configuration().policy, principal(*grants), 100.0) is may
+
+
+@pytest.mark.parametrize(
+    ("limits", "may"),
+    [
+        ({"applications": None}, True),
+        ({"applications": frozenset()}, False),
+        ({"applications": frozenset({"orders"})}, False),
+        ({"until": 100.1}, True),
+        ({"until": 100.0}, False),
+    ],
+)
+def test_a_token_with_limits(place, limits, may):
+    scraper = principal(Grant("monitoring", "-"), **limits)
+    assert may_read_metrics(place.configuration().policy, scraper, 100.0) is may

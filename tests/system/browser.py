@@ -98,6 +98,17 @@ class Browser:
             sent.setdefault("Origin", _origin(url))
         return self._send(method, url, sent, body)
 
+    def status_of(self, url: str, *, times: int = 1) -> set[int]:
+        """What requests are answered with, each on a connection of its own. 0: it was on its way when its authority
+        ended, and was cut off."""
+        statuses = set()
+        for _ in range(times):
+            try:
+                statuses.add(self.fetch(url).status)
+            except ConnectionError:
+                statuses.add(0)
+        return statuses
+
     def open(self, url: str, *more: tuple[str, str]) -> Line:
         """Send a GET and leave the answer to be read."""
         host, target = _parts(url)

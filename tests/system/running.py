@@ -213,7 +213,8 @@ class Gateway:
                 text = status.read_text()
                 if f"\nPPid:\t{self.pid}\n" in text and "\nState:\tZ" not in text:
                     command = (status.parent / "cmdline").read_bytes().decode().split("\0")
-                    role = command[2].rpartition(".")[2]
+                    module = next((word for word in command if word.startswith("gateway.supervisor.")), "starting")
+                    role = module.rpartition(".")[2]
                     found[role if role not in found else f"{role}+{status.parent.name}"] = int(status.parent.name)
         return found
 

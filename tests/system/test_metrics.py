@@ -111,7 +111,7 @@ def _traffic(gateway: Gateway) -> None:
     browser.submit(asked, code=person.authenticator.wrong_code())
     assert browser.submit(asked, code=person.authenticator.code()).status == 200
     gateway.ask("session", "revoke", "--user", person.name)
-    until(lambda: browser.fetch(gateway.orders("/t/acme/orders/1")).status == 401, 2)
+    until(lambda: browser.status_of(gateway.orders("/t/acme/orders/1")) == {401}, 5)
 
 
 def ask(gateway: Gateway, path: str, count: int) -> None:

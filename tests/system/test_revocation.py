@@ -17,6 +17,8 @@ from .wire import CLOSE, TEXT, Line, WebSocket, request
 
 pytestmark = pytest.mark.system
 BOUND_SECONDS = 1.0
+SOON_SECONDS = 5.0
+"""Where the bound itself is measured elsewhere: ten requests of a busy machine take a while."""
 ATTEMPTS = 40
 """Connections until each worker has one: the kernel spreads them by chance."""
 
@@ -136,7 +138,7 @@ def outcome_fault(gateway: Gateway, request_id: str) -> str:
 def refused_everywhere(browser: Browser, status: int) -> None:
     """By each worker: so many connections reach both."""
     url = browser.gateway.orders("/t/acme/orders/afterwards-" + browser.source)
-    assert {browser.fetch(url).status for _ in range(20)} == {status}
+    assert browser.status_of(url, times=20) == {status}
     assert browser.gateway.upstream.mentions("afterwards-" + browser.source) == []
 
 
@@ -168,7 +170,7 @@ def test_session_revoke_of_one(gateway: Gateway, browser: Browser, person: Perso
     (success, _) = gateway.events("sign-in:success", user=person.id)
     assert gateway.ask("session", "revoke", "--session", success["session"]) == {"sessions_ended": 1}
     url = gateway.orders("/t/acme/orders/1")
-    until(lambda: {browser.fetch(url).status for _ in range(10)} == {401}, BOUND_SECONDS)
+    until(lambda: browser.status_of(url, times=10) == {401}, SOON_SECONDS)
     assert second.fetch(url).status == 200
 
 
@@ -195,7 +197,7 @@ def test_a_grant_that_is_taken(gateway: Gateway, browser: Browser, person: Perso
     # Given again it counts at once, without a new sign-in.
     gateway.ask("user", "grant", person.name, "support@acme")
     url = gateway.orders("/t/acme/orders/again")
-    until(lambda: {browser.fetch(url).status for _ in range(10)} == {200}, BOUND_SECONDS)
+    until(lambda: browser.status_of(url, times=10) == {200}, SOON_SECONDS)
 
 
 def test_a_service_token(gateway: Gateway) -> None:
@@ -228,4 +230,4 @@ def test_a_tenant_that_is_closed(gateway: Gateway, browser: Browser) -> None:
     url = gateway.orders("/t/leaving/orders/1")
     assert browser.sign_in(person, url).status == 200
     gateway.ask("tenant", "close", "leaving")
-    until(lambda: {browser.fetch(url).status for _ in range(10)} == {401}, BOUND_SECONDS)
+    until(lambda: browser.status_of(url, times=10) == {401}, SOON_SECONDS)

@@ -1,0 +1,47 @@
+"""How much of a worker people without an identity may have: so that one of them, or all of them, can't stop the rest.
+
+Law: whoever is signed in is never refused because of strangers: these get at most `ALL_STRANGERS` of the exchanges,
+and one client (an IPv4 address, or the /64 of an IPv6 one) at most `ONE_CLIENT` of them and `ONE_CLIENTS_CONNECTIONS`
+of the connections. An address only ever narrows.
+"""
+
+from collections import Counter
+
+from gateway.foundation.addresses import Address, client_prefix, parse_address
+
+ALL_STRANGERS = 0.75
+ONE_CLIENT = 0.125
+"""Enough for a school behind one address: what strangers ask for takes milliseconds."""
+ONE_CLIENTS_CONNECTIONS = 0.25
+
+
+class Shares:
+    """Counts of what is open now, in all and by client."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._by_client: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Shares total={self._total} clients={len(self._by_client)}>"
+
+    def is_over(self, client: str, total: float, each: float) -> bool:
+        """Whether one more would be more than `total` in all, or `each` of this client."""
+        return self._total >= total or self._by_client[client] >= each
+
+    def enter(self, client: str) -> None:
+        self._total += 1
+        self._by_client[client] += 1
+
+    def leave(self, client: str) -> None:
+        self._total -= 1
+        left = self._by_client[client] - 1
+        if left:
+            self._by_client[client] = left
+        else:
+            del self._by_client[client]
+
+
+def prefix_of(address: Address | str) -> str:
+    """What counts as one client."""
+    return client_prefix(parse_address(address) if isinstance(address, str) else address)
