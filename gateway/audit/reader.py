@@ -3,9 +3,14 @@
 Law: a segment ends at its first zero byte. What stands there without a newline was cut off by a crash, or is being
 written at this moment: it is never a record and never an error of its own, only reported as `Torn`. The next segment is
 looked for *before* the end of this one is, because a writer finishes one before it begins another.
+
+Whoever writes here may have been taken over, and must not be able to stop those who read: a segment is a file of a
+bounded size, and anything else under its name can't be read.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +21,8 @@ from gateway.audit.segments import segment_name
 
 _SEGMENT = re.compile(r"[0-9]{8}\.jsonl")
 _PIECE = 1 << 18
+LARGEST_SEGMENT = 64 << 20
+"""Bytes: several times what a writer lets one become. Beyond it is a hole that would take hours to look through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class ChainReader:
         while True:
             has_next = (self.folder / segment_name(self._number + 1)).exists()
             if self.segment.exists():
-                with self.segment.open("rb") as file:
+                with _opened(self.segment) as file:
                     yield from self._lines_of(file)
             if not has_next or self.torn() is not None:
                 return
@@ -93,7 +100,7 @@ def end_of_content(path: Path, start: int = 0) -> int:
     """Where the zeros at the end of a file begin, at `start` or beyond; `start` if the file is not there."""
     if not path.exists():
         return start
-    with path.open("rb") as file:
+    with _opened(path) as file:
         end = file.seek(0, 2)
         while end > start:
             begin = max(start, end - _PIECE)
@@ -103,6 +110,17 @@ def end_of_content(path: Path, start: int = 0) -> int:
                 return begin + len(content)
             end = begin
     return start
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Raises OSError for what is no segment. A pipe is opened without waiting for its other end, and no link is
+    followed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_SEGMENT:
+        os.close(descriptor)
+        raise OSError(f"{path} is no segment of a journal")
+    return os.fdopen(descriptor, "rb")
 
 
 def chain_folders(journal: Path) -> list[Path]:

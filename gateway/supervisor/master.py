@@ -41,6 +41,8 @@ from gateway.supervisor.roster import Roster, Seat, State
 PREPARE_SECONDS = 5.0
 UNRECORDED = 1000
 """Records that are kept while the keeper is away; far more than can happen in its absence."""
+MOST_WORDS = 2000
+"""Characters of a child's reason to refuse a configuration: what is longer could not be recorded."""
 KILL_SECONDS = 5.0
 """After its deadline a drained process has this long before it is killed."""
 
@@ -296,7 +298,7 @@ class Master:
                     self._reload.prepared.add(child.name)
             case "refused":
                 if self._reload is not None and message["version"] == self._reload.version:
-                    self._abandon_reload(self._reload, message["why"])
+                    self._abandon_reload(self._reload, message["why"][:MOST_WORDS])
             case "ask":
                 self._relay(child, message)
             case "answer":

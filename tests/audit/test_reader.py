@@ -1,5 +1,7 @@
 """Only whole lines are records, wherever reading stops and goes on."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit.chain import MAX_LINE
-from gateway.audit.reader import ChainReader, end_of_content
+from gateway.audit.reader import LARGEST_SEGMENT, ChainReader, end_of_content
 
 
 def chain(folder: Path, *segments: bytes) -> Path:
@@ -97,3 +99,28 @@ def test_the_end_of_content_is_found_in_pieces(tmp_path: Path) -> None:
     for content, end in ((b"", 0), (bytes(10), 0), (b"x" + bytes(1 << 19), 1), (bytes(1 << 19) + b"x", (1 << 19) + 1)):
         path.write_bytes(content)
         assert end_of_content(path) == end
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def hole(path: Path) -> None:
+    path.touch()
+    os.truncate(path, LARGEST_SEGMENT + 1)
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("plant", [pipe, hole, link, Path.mkdir])
+def test_what_is_no_segment_keeps_nobody_waiting(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    # A worker that was taken over could otherwise stop the keeper, which reads every chain on one thread.
+    folder = chain(tmp_path, b"a\n")
+    plant(folder / "00000002.jsonl")
+    reader, read = ChainReader(folder), []
+    with pytest.raises(OSError):  # noqa: PT011 - which one, only the kernel knows.
+        read.extend(reader.lines())
+    with pytest.raises(OSError):  # noqa: PT011 - as above.
+        end_of_content(folder / "00000002.jsonl")

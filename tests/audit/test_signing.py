@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -260,3 +262,17 @@ def test_a_file_without_keys_is_a_named_fault(tmp_path: Path, content: str) -> N
     path.write_text(content)
     with pytest.raises(GatewayError, match="does not hold"):
         load_public_keys(path)
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_chain_that_cant_be_read_keeps_no_other_from_being_signed(
+    gateway: Gateway, plant: Callable[[Path], None]
+) -> None:
+    bad, good = gateway.journal("worker-1"), gateway.journal("worker-2")
+    plant(gateway.state_dir / "journal" / bad.opening.chain / "00000002.jsonl")
+    good.commit_now(gateway.records.event())
+    assert gateway.keeper.find_torn() == []
+    checkpoint = gateway.sign()
+    assert checkpoint is not None
+    assert checkpoint.chains[good.opening.chain].seq == 1
+    assert list(gateway.keeper.troubles) == [bad.opening.chain]

@@ -303,6 +303,14 @@ def test_new_keys_and_certificates_are_handed_out_from_the_commit_on(house):
     assert house.master._equipment.edition == 2
 
 
+def test_a_refusal_is_recorded_however_many_words_it_has(house):
+    house.begin_reload()
+    house.says("worker-0", kind="refused", version=house.reload.version, why="x" * 100_000)
+    (record,) = (message for message in house.hears("keeper") if message["kind"] == "record")
+    assert record["event"] == "settings:reload-refused"
+    assert len(record["fields"]["problems"][0]) < 10_000
+
+
 # Rotation.
 
 
