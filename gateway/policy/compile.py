@@ -23,9 +23,12 @@ class InvalidPolicy(InvalidFile):
     """The policy file contradicts itself; carries every problem at once."""
 
 
-def compile_policy(file: schema.PolicyFile, own: tuple[schema.Application, ...] = ()) -> Policy:
-    """`own`: the gateway's own applications, which no file can define. Raises InvalidPolicy."""
-    problems = problems_of(Draft(file, own))
+def compile_policy(
+    file: schema.PolicyFile, own: tuple[schema.Application, ...] = (), own_hosts: frozenset[str] = frozenset()
+) -> Policy:
+    """`own`: the gateway's own applications, which no file can define; `own_hosts`: hosts that it keeps for itself.
+    Raises InvalidPolicy."""
+    problems = problems_of(Draft(file, own, own_hosts))
     if problems:
         raise InvalidPolicy(problems)
     applications = {section.name: _application(section) for section in (*file.applications, *own)}

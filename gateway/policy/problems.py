@@ -28,6 +28,8 @@ class Draft:
 
     file: schema.PolicyFile
     own: tuple[schema.Application, ...]
+    own_hosts: frozenset[str] = frozenset()
+    """Other hosts of the gateway's, on which nobody else may be served."""
 
     def applications(self) -> Iterator[tuple[str, schema.Application]]:
         """With their places in the file. The gateway's own are written by its authors, and only their hosts matter."""
@@ -98,12 +100,16 @@ def _names(draft: Draft) -> Iterator[Problem]:
 
 def _hosts(draft: Draft) -> Iterator[Problem]:
     """Equal patterns overlap. A literal host beside `{tenant}` is no overlap: it is more specific, and wins."""
-    own = {application.host: application.name for application in draft.own}
+    own = {application.host for application in draft.own}
     places = [(f"{place}.host", application.host) for place, application in draft.applications()]
     yield from _repeated(iter(places), "two applications have one host")
     for place, host in places:
-        if host in own:
-            yield Problem(f"the host {host!r} is the gateway's own ({own[host]})", place)
+        if host in own or host in draft.own_hosts:
+            yield Problem(f"the host {host!r} is the gateway's own", place)
+        taken = [each for each in sorted(draft.own_hosts) if host == f"{TENANT_LABEL}.{each.partition('.')[2]}"]
+        if taken:
+            hint = "put a label between: {tenant}.NAME.DOMAIN"
+            yield Problem(f"under {host!r} the gateway's own hosts would be tenants: {', '.join(taken)}", place, hint)
 
 
 # One application.

@@ -94,8 +94,9 @@ def build_policy(text: str, settings: Settings, problems: list[Problem], *, run_
     document = parse_yaml(text, str(settings.policy))
     try:
         file = validate(document, PolicyFile)
+        own_hosts = frozenset({settings.login_host, settings.account_host, settings.admin_host})
         portal = own_application(settings.login_host, f"unix:{settings.state_dir / PORTAL_SOCKET}", RULES)
-        policy = compile_policy(file, (portal,))
+        policy = compile_policy(file, (portal,), own_hosts)
     except InvalidPolicy as error:
         problems += [document.locate(problem) for problem in error.problems]
         return None

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-IMAGE_BYTES = 256 << 20
+IMAGE_BYTES = 1 << 30
+"""Of a file with holes: it takes what is written to it."""
 
 
 def _run(*command: object) -> None:
