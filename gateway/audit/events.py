@@ -9,6 +9,7 @@ CVE-2025-62513, CVE-2025-62705: audit logs that held tokens and bodies).
 - A string longer than its cap is cut, and says so.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -25,6 +26,7 @@ PATH_CAP = 8192
 """The longest request target that is accepted, so that a decided path is always whole."""
 SECRET_MARK = "<secret>"  # noqa: S105 - the mark that replaces one.
 UNKNOWN_NAME = "<unknown>"
+_TOKEN = re.compile(r"gw[te]_[A-Za-z0-9_-]{64}")
 
 
 class EventName(StrEnum):
@@ -222,9 +224,15 @@ def event(name: EventName, time: float, /, **fields: Unpack[EventFields]) -> byt
 
 
 def redact_path(target: str, secret: Sequence[int] = ()) -> str:
-    """The path of a request target: no query, no fragment, secret segments replaced."""
+    """The path of a request target: no query, no fragment, secret segments replaced.
+
+    Our tokens and one-time links are replaced wherever they stand: a link that was copied with a slip leads to an
+    address without a secret segment.
+    """
     if "?" in target or "#" in target:
         target = target.partition("?")[0].partition("#")[0]
+    if "gwt_" in target or "gwe_" in target:
+        target = _TOKEN.sub(SECRET_MARK, target)
     if not secret:
         return target
     segments = target.split("/")

@@ -19,6 +19,7 @@ SERVICE = "service"
 SERVICE_PREFIX = "gwt_"
 PENDING = "pending-sign-in"
 ENROLMENT = "enrolment"
+LINK_PREFIX = "gwe_"
 NONCE = "hand-over-nonce"
 
 _RANDOM_BYTES = 32
@@ -54,6 +55,12 @@ def mint_service(keys: KeySet, entropy: Entropy) -> Minted:
     return Minted(SERVICE_PREFIX + text, hashed)
 
 
+def mint_link(keys: KeySet, entropy: Entropy) -> Minted:
+    """The secret of a one-time link. Its prefix lets records know it, wherever in a path somebody has put it."""
+    text, hashed = mint(keys, ENROLMENT, entropy)
+    return Minted(LINK_PREFIX + text, hashed)
+
+
 def token_hash(keys: KeySet, label: str, text: str) -> bytes | None:
     """SHA-256 of the text, under which the store knows it; None: not minted by any of `keys` for `label`."""
     if _TEXT.fullmatch(text) is None:
@@ -69,6 +76,12 @@ def service_token_hash(keys: KeySet, text: str) -> bytes | None:
     if not text.startswith(SERVICE_PREFIX):
         return None
     return token_hash(keys, SERVICE, text.removeprefix(SERVICE_PREFIX))
+
+
+def link_hash(keys: KeySet, text: str) -> bytes | None:
+    if not text.startswith(LINK_PREFIX):
+        return None
+    return token_hash(keys, ENROLMENT, text.removeprefix(LINK_PREFIX))
 
 
 def hash_text(text: str) -> bytes:

@@ -15,7 +15,7 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import otp
-from gateway.identity.credentials import ENROLMENT, mint, token_hash
+from gateway.identity.credentials import link_hash, mint, mint_link, token_hash
 from gateway.identity.factors import NewFactors, replace_factors
 from gateway.identity.passwords import Passwords, find_weakness
 from gateway.identity.users import require_person
@@ -92,7 +92,7 @@ class Link:
 
 def open_link(store: Store, session_keys: KeySet, name: str, clock: Clock, entropy: Entropy) -> Link:
     """A new link, which voids the one before. Raises NotFound."""
-    token, expires_at = mint(session_keys, ENROLMENT, entropy), clock.now() + LINK_SECONDS
+    token, expires_at = mint_link(session_keys, entropy), clock.now() + LINK_SECONDS
 
     def work(connection: Connection) -> Link:
         person = require_person(connection, name)
@@ -123,7 +123,7 @@ class Enrolment:
 
     async def find(self, link: str) -> Invited | None:
         """None: forged, spent, expired, or its person can't sign in."""
-        hashed = token_hash(self._keys.session, ENROLMENT, link)
+        hashed = link_hash(self._keys.session, link)
         if hashed is None:
             return None
 
@@ -137,7 +137,7 @@ class Enrolment:
     async def choose_password(self, link: str, password: str) -> Scan | Weak | None:
         """None: the link is not good (any more)."""
         invited = await self.find(link)
-        hashed = token_hash(self._keys.session, ENROLMENT, link)
+        hashed = link_hash(self._keys.session, link)
         if invited is None or hashed is None:
             return None
         weakness = find_weakness(password, (invited.name, self._issuer))

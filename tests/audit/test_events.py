@@ -26,6 +26,7 @@ from gateway.foundation.secret import Secret
 from .state import ALICE, Records
 
 CANARY = "canary-7f3d9a"
+LINK = "Ab_-0123456789abcdefghij" * 2 + "0123456789abcdef"
 CONTRACT = {
     "kind", "time", "request_id", "config", "user", "tenant", "session", "credential", "amr", "otp_age", "grants",
     "application", "route", "upstream", "method", "host", "path", "decision", "reason", "client",
@@ -85,6 +86,12 @@ def test_an_outcome_is_short() -> None:
         ("/reset", (1,), "/reset"),
         ("", (0,), ""),
         ("*", (), "*"),
+        (f"/Enrol/gwe_{LINK}", (), "/Enrol/<secret>"),
+        (f"/gwe_{LINK}.", (), "/<secret>."),
+        (f"/enrol%2fgwe_{LINK}", (), "/enrol%2f<secret>"),
+        (f"/a/gwt_{LINK}/b", (), "/a/<secret>/b"),
+        (f"/enrol/gwe_{LINK}", (1,), "/enrol/<secret>"),
+        (f"/files/{LINK}", (), f"/files/{LINK}"),
     ],
 )
 def test_a_path_is_recorded_without_query_and_secret_segments(

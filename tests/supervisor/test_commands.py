@@ -17,7 +17,7 @@ from gateway.foundation.errors import Conflict, GatewayError, NotFound, Unavaila
 from gateway.foundation.keyring import Key, Keyring, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, factors, otp, services, sessions, users
-from gateway.identity.credentials import ENROLMENT, token_hash
+from gateway.identity.credentials import link_hash
 from gateway.identity.passwords import Cost, hash_password
 from gateway.store.engine import Store
 from gateway.supervisor import commands
@@ -142,7 +142,7 @@ def test_a_user_is_added_with_a_link_that_is_told_once(gateway):
     origin = gateway.context.settings.origin("login.btb.localhost")
     link, _, secret = result["link"].rpartition("/")
     assert link == f"{origin}/enrol"
-    assert token_hash(gateway.context.session_keys, ENROLMENT, secret) is not None
+    assert link_hash(gateway.context.session_keys, secret) is not None
     (added, made) = gateway.told()
     assert added == ("user:add", {"user": result["id"], "name": "ada", "tenant": None, "grants": []})
     expires = gateway.clock.now() + enrolment.LINK_SECONDS
