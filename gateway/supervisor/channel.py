@@ -39,7 +39,7 @@ _FROM_CHILDREN: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The other side is gone; or, with words, has said what can't be understood, and counts as gone."""
 
 
 def parse(content: bytes | bytearray) -> Message:
@@ -47,9 +47,9 @@ def parse(content: bytes | bytearray) -> Message:
     try:
         message = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ChannelClosed from error
+        raise ChannelClosed("what is no JSON") from error
     if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
-        raise ChannelClosed
+        raise ChannelClosed("what is no message")
     return message
 
 
@@ -57,7 +57,7 @@ def require_from_child(message: Message) -> None:
     """Raises ChannelClosed for what no child of ours says."""
     members = _FROM_CHILDREN.get(message["kind"])
     if members is None or not all(name in message and isinstance(message[name], members[name]) for name in members):
-        raise ChannelClosed
+        raise ChannelClosed("a message of the wrong shape")
 
 
 def encode(message: Message) -> bytes:
@@ -78,7 +78,7 @@ class Decoder:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > _MOST_BYTES:
-                raise ChannelClosed
+                raise ChannelClosed("a message that is too long")
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break

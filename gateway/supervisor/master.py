@@ -265,8 +265,10 @@ class Master:
             if events & selectors.EVENT_READ:
                 try:
                     self._take_messages(child)
-                except ChannelClosed:
+                except ChannelClosed as closed:
                     # It is ending, or broken; either way it must not live on without us.
+                    if closed.args:
+                        log.error("a process said %s; it is replaced", closed, extra={"seat": child.seat.name})
                     self._stop_listening(child)
                     child.deadline = min(child.deadline or inf, time.monotonic() + KILL_SECONDS)
 
@@ -291,7 +293,7 @@ class Master:
                 try:
                     self._ledger.update(child.name, message["totals"])
                 except ValueError as error:
-                    raise ChannelClosed from error
+                    raise ChannelClosed(f"totals that can't be: {error}") from error
             case "prepared":
                 if self._reload is not None and message["version"] == self._reload.version:
                     self._reload.waiting.discard(child.name)
