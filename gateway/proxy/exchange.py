@@ -59,7 +59,7 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
 
         # 3. Routes: exactly one, or the one that denies.
-        match = exchange.match = snapshot.policy.match(request.host, request.method, request.path)
+        match = exchange.match = exchange.connection.heads.match(snapshot.policy, request)
         if (granted := preflight(match, request.head)) is not None:
             return await answers.preflight(exchange, granted)
 

@@ -17,7 +17,7 @@ from gateway.proxy.body import ClientGone, RequestBody, TooLarge
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.tunnel import tunnel
-from gateway.proxy.upstreams import Fault, UpstreamConnection, UpstreamError
+from gateway.proxy.upstreams import Fault, Passage, UpstreamConnection, UpstreamError
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -129,20 +129,14 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
 
 async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
-    request, upstream, reply = exchange.admitted, _upstream(exchange), exchange.reply
-    try:
-        framing = response_framing(head, request.method)
-    except BadMessage as error:
-        raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
+    upstream, reply = _upstream(exchange), exchange.reply
+    framing, is_reusable, known_lines = _passage(exchange, upstream, head)
     body = decoder(framing, BadResponse)
-    is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
     if not exchange.body_is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
         reply.may_keep_alive = False
-    lines = _reply_lines(exchange, head)
-    lines.append(hygiene.HSTS)
-    reply.head(head.status, head.reason, lines, framing)
+    reply.head(head.status, head.reason, [*known_lines], framing)
     payload, is_last = b"", body.complete
     while not is_last:
         if not upstream.buffer:
@@ -153,6 +147,22 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     reply.end(payload)
     exchange.end_upstream(is_reusable=is_reusable)
     await reply.room()
+
+
+def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseHead) -> Passage:
+    """What this head comes to: worked out once for as long as the connection reads the same one."""
+    method, application = exchange.admitted.method, exchange.application
+    last = upstream.last_passage
+    if last is not None and last[0] is head and last[1] == method and last[2] is application:
+        return last[3]
+    try:
+        framing = response_framing(head, method)
+    except BadMessage as error:
+        raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
+    is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
+    passage = Passage(framing, is_reusable, (*_reply_lines(exchange, head), hygiene.HSTS))
+    upstream.last_passage = (head, method, application, passage)
+    return passage
 
 
 async def _switch(exchange: "Exchange", head: ResponseHead) -> None:

@@ -8,6 +8,7 @@ small request takes in here is saved by it.
 from gateway.http1 import limits
 from gateway.http1.grammar import ORIGIN_FORM
 from gateway.http1.parser import LineMemory
+from gateway.policy.match import Match, Policy
 from gateway.policy.path import PathRefusal, normalise
 from gateway.proxy.hygiene import Request, examine
 from gateway.proxy.refusals import Refusal
@@ -16,19 +17,40 @@ from gateway.proxy.refusals import Refusal
 class HeadMemory:
     """Of one connection, so `server_name` is always the same."""
 
-    __slots__ = ("_after", "_before", "_known", "_lines", "_server_name")
+    __slots__ = ("_after", "_before", "_block", "_known", "_lines", "_match", "_matched", "_server_name", "_whole")
 
     def __init__(self, lines: LineMemory, server_name: str | None) -> None:
         self._lines, self._server_name = lines, server_name
         self._before = self._after = b""
         """The bytes around the target: method and space, then space, version and headers."""
         self._known: Request | None = None
+        self._block = b""
+        self._whole: Request | None = None
+        """The last head whole, target and all, and what it came to."""
+        self._matched: tuple[Policy, Request] | None = None
+        self._match = Match()
 
     def __repr__(self) -> str:
         return f"<HeadMemory {len(self._after)} bytes>"
 
     def examine(self, block: bytes) -> Request | Refusal:
         """As `hygiene.examine`."""
+        if self._whole is not None and block == self._block:
+            return self._whole
+        request = self._examine(block)
+        if isinstance(request, Request) and len(block) <= limits.REMEMBERED_HEAD_BYTES:
+            self._block, self._whole = block, request
+        return request
+
+    def match(self, policy: Policy, request: Request) -> Match:
+        """As `policy.match`, which depends on nothing else: the last one serves while both are the same objects."""
+        last = self._matched
+        if last is None or last[0] is not policy or last[1] is not request:
+            self._match = policy.match(request.host, request.method, request.path)
+            self._matched = (policy, request)
+        return self._match
+
+    def _examine(self, block: bytes) -> Request | Refusal:
         known = self._known
         if known is not None and block.startswith(self._before) and block.endswith(self._after):
             target = block[len(self._before) : -len(self._after)]

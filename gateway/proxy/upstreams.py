@@ -5,13 +5,15 @@ import ssl
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from typing import NamedTuple
 
 from gateway.foundation.clock import Clock
 from gateway.http1 import limits
-from gateway.http1.framing import BodyDecoder
+from gateway.http1.framing import BodyDecoder, Framing
 from gateway.http1.messages import BadMessage, ResponseHead
 from gateway.http1.parser import LineMemory, end_of_head, parse_response_head
 from gateway.policy.endpoints import Upstream
+from gateway.policy.routes import Application
 from gateway.proxy.pool import Pool
 from gateway.proxy.stream import Wire
 
@@ -44,6 +46,16 @@ class UpstreamError(Exception):
         self.fault = fault
 
 
+class Passage(NamedTuple):
+    """How an answer is passed on: a pure function of its head, of the request's method and of the application."""
+
+    framing: Framing
+    is_reusable: bool
+    """Whether the upstream connection outlives the answer."""
+    lines: tuple[bytes, ...]
+    """What the client gets of the head, and what we add."""
+
+
 class UpstreamConnection(Wire):
     """One connection to an application. Idle ones end by themselves when the application closes or says anything."""
 
@@ -53,6 +65,10 @@ class UpstreamConnection(Wire):
         self.has_answered = False
         """Whether a byte of the current response has come."""
         self._on_lost = on_lost
+        self._last_block = b""
+        self._last_head: ResponseHead | None = None
+        """What the last head was read as: answers of one kind differ by their Date, once a second."""
+        self.last_passage: tuple[ResponseHead, str, Application, Passage] | None = None
 
     def received(self, data: bytes) -> None:
         if self.is_idle:
@@ -80,10 +96,15 @@ class UpstreamConnection(Wire):
             if not await self.more():
                 raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
         block, self.buffer = self.buffer[: end - 4], self.buffer[end:]
+        if self._last_head is not None and block == self._last_block:
+            return self._last_head
         try:
-            return parse_response_head(block, memory)
+            head = parse_response_head(block, memory)
         except BadMessage as error:
             raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
+        if len(block) <= limits.REMEMBERED_HEAD_BYTES:
+            self._last_block, self._last_head = block, head
+        return head
 
     async def read_body(self, decoder: BodyDecoder) -> tuple[bytes, bool]:
         """The next piece of the body, and whether it is the last. Raises UpstreamError."""

@@ -633,3 +633,14 @@ async def test_nothing_stays_behind(gateway: TestGateway) -> None:
     await gateway.until(lambda: not gateway.service.connections)
     assert len(gateway.service.live) == 0
     assert len(upstream_connections(gateway)) == 1
+
+
+async def test_a_head_that_comes_again_is_framed_by_its_own_request(gateway: TestGateway) -> None:
+    # The same bytes answer GET and HEAD (RFC 9110 9.3.2), on one connection: only one of them has a body.
+    gateway.application.answers(lambda asked: answer(b"four")[: -4 if asked.start.startswith("HEAD") else None])
+    client = await gateway.connect()
+    for method, body in (("GET", b"four"), ("HEAD", b""), ("GET", b"four"), ("HEAD", b""), ("GET", b"four")):
+        client.sends(request(method=method))
+        got = await client.gets(method)
+        assert (got.status, got.body, got.value("Content-Length")) == (200, body, "4")
+    assert gateway.application.accepted == 1

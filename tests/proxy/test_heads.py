@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from gateway.http1 import limits
 from gateway.http1.parser import LineMemory
+from gateway.policy.match import Policy
 from gateway.policy.reasons import Reason
 from gateway.proxy.heads import HeadMemory
 from gateway.proxy.hygiene import Request, examine
 from gateway.proxy.refusals import Refusal
 
+from .rig import sample_policy
 from .wire import HOST
 
 METHODS = ["GET", "POST", "OPTIONS", "TRACE", "CONNECT", "G", "GE", ""]
@@ -102,3 +104,23 @@ def test_what_a_connection_remembers_is_not_shown() -> None:
     heads = HeadMemory(LineMemory(), HOST)
     heads.examine(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nCookie: __Host-gateway=secret".encode())
     assert "secret" not in repr(heads)
+
+
+def test_a_route_is_remembered_for_one_policy_and_one_request(gateway_policies: tuple[Policy, Policy]) -> None:
+    first, second = gateway_policies
+    memory = HeadMemory(LineMemory(), None)
+    here, there = (
+        memory.examine(f"GET {target} HTTP/1.1\r\nHost: {HOST}".encode()) for target in ("/public/a", "/mine/a")
+    )
+    assert isinstance(here, Request)
+    assert isinstance(there, Request)
+    for policy in (first, second, first):
+        for request in (here, there, here):
+            assert memory.match(policy, request) == policy.match(request.host, request.method, request.path)
+            assert memory.match(policy, request) is memory.match(policy, request)
+
+
+@pytest.fixture(scope="module")
+def gateway_policies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
+    portal = tmp_path_factory.mktemp("run") / "portal.sock"
+    return sample_policy("http://127.0.0.1:1", portal), sample_policy("http://127.0.0.1:2", portal)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 IMAGE_BYTES = 1 << 30
 """Of a file with holes: it takes what is written to it."""
+BUSY_SECONDS = 15.0
 
 
 def _run(*command: object) -> None:
@@ -92,6 +94,12 @@ class PoweredDisk:
         self._mount()
 
     def unmount(self) -> None:
+        # A process that was killed in the middle of a sync is there until the disk has answered.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while self.path.is_mount() and time.monotonic() < deadline:
+            if subprocess.run(["umount", self.path], capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
         _run("umount", self.path)
 
     def close(self) -> None:
