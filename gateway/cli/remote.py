@@ -84,7 +84,7 @@ def call(loaded: "Loaded", verb: str, arguments: dict[str, object]) -> dict[str,
     except NothingAnswers:
         if verb in NEEDS_RUNNING:
             raise
-    from gateway.supervisor.commands import run_offline
+    from gateway.supervisor.offline import run_offline
 
     return run_offline(loaded, verb, arguments)
 

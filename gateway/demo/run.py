@@ -17,9 +17,9 @@ from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyring import write_private
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.commands import run_offline
 from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.master import Master
+from gateway.supervisor.offline import run_offline
 
 TENANTS = ("acme", "globex", "initech")
 PEOPLE = {

@@ -4,35 +4,26 @@ Law: a command is done, recorded in the journal with the operating system's user
 that could not be recorded says so. Secrets come in and go out in the arguments and the result, and never in an event.
 """
 
-import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.audit.events import EventFields, EventName, event
-from gateway.audit.journal import Journal
-from gateway.audit.signing import CheckpointWriter, torn_event
-from gateway.config.load import Loaded
 from gateway.config.schema import Settings
-from gateway.foundation.clock import Clock, SystemClock
-from gateway.foundation.entropy import Entropy, SystemEntropy
+from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import GatewayError, JournalUnavailable
 from gateway.foundation.keyring import PURPOSES, KeySet, key_versions
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
-from gateway.identity.factors import NewFactors, set_credentials
+from gateway.identity.factors import NewFactors
 from gateway.identity.passwords import find_weakness, hash_password
 from gateway.store import snapshot
 from gateway.store.engine import Store
-from gateway.store.migrate import migrate
 from gateway.store.people import Person
 from gateway.store.sessions import Session
 from gateway.store.tokens import ServiceToken
-from gateway.supervisor.build import read_configuration
-from gateway.supervisor.command_socket import user_name
-from gateway.supervisor.equipment import StateLock, open_keyring
 
 Arguments = Mapping[str, Any]
 
@@ -425,52 +416,6 @@ def _token(token: ServiceToken) -> dict[str, Any]:
 
 def _snapshot(info: snapshot.SnapshotInfo) -> dict[str, Any]:
     return {"name": info.name, "created": info.created_at, "bytes": info.size}
-
-
-# Without a running gateway.
-
-
-def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
-    """The same commands, by this process, with the master key, under the lock that a running gateway would hold, and
-    recorded in a chain of its own. Raises GatewayError."""
-    settings, clock, entropy = loaded.settings, SystemClock(), SystemEntropy()
-    policy = read_configuration(loaded.path).policy
-    with ExitStack() as stack:
-        stack.enter_context(StateLock(settings.state_dir))
-        keyring = open_keyring(settings, clock, entropy)
-        checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
-        journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
-        checkpoints.open_chain(journal.prepare())
-        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
-        stack.callback(checkpoints.sign)
-        stack.callback(journal.close_now)
-        for torn in checkpoints.find_torn():
-            # Before the `sign` that says how its chain has ended.
-            journal.commit_now(torn_event(torn, clock.now()))
-
-        def give_credentials(person: str, password: str, totp_secret: str) -> None:
-            new = factors_from_text(password, totp_secret, (person, settings.domain), entropy)
-            set_credentials(store, keyring.load("factor"), person, new, clock, entropy)
-
-        context = Context(
-            store=store,
-            settings=settings,
-            session_keys=keyring.load("session"),
-            snapshot_keys=keyring.load("snapshot"),
-            set_credentials=give_credentials,
-            roles=frozenset(policy.roles),
-            clock=clock,
-            entropy=entropy,
-            operator=user_name(os.getuid()),
-        )
-        migrate(store)
-        done = run_command(context, verb, arguments, OFFLINE)
-        try:
-            for record in done.events:
-                journal.commit_now(record)
-        except JournalUnavailable as error:
-            raise unrecorded(verb, error) from error
-    return done.answer()
 
 
 def unrecorded(verb: str, error: JournalUnavailable) -> JournalUnavailable:

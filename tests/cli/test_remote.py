@@ -18,7 +18,7 @@ def offline(monkeypatch):
         done.append((loaded.settings.domain, verb, arguments))
         return {"done": verb}
 
-    monkeypatch.setitem(sys.modules, "gateway.supervisor.commands", SimpleNamespace(run_offline=run_offline))
+    monkeypatch.setitem(sys.modules, "gateway.supervisor.offline", SimpleNamespace(run_offline=run_offline))
     return done
 
 

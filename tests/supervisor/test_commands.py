@@ -9,11 +9,12 @@ import pyotp
 import pytest
 
 from gateway.audit.events import EventName
+from gateway.audit.journal import Journal
 from gateway.audit.verify import load_public_keys, verify
 from gateway.config.load import load_settings
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.errors import Conflict, GatewayError, NotFound, Unavailable
+from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable, NotFound, Unavailable
 from gateway.foundation.keyring import Key, Keyring, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, factors, otp, services, sessions, users
@@ -21,8 +22,9 @@ from gateway.identity.credentials import link_hash
 from gateway.identity.passwords import Cost, hash_password
 from gateway.store.engine import Store
 from gateway.supervisor import commands
-from gateway.supervisor.commands import COMMANDS, OFFLINE, Context, run_command, run_offline
+from gateway.supervisor.commands import COMMANDS, OFFLINE, Context, run_command
 from gateway.supervisor.equipment import StateLock
+from gateway.supervisor.offline import run_offline
 
 ENTROPY = SystemEntropy()
 CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
@@ -634,9 +636,9 @@ def test_a_refusal_lets_go_of_everything_and_leaves_a_whole_journal(place, offli
 def test_what_was_done_but_could_not_be_recorded_says_so(place, offline, monkeypatch):
     def full(journal, fragment):
         if b"tenant:add" in fragment:
-            raise commands.JournalUnavailable("the journal can't be written: No space left on device")
+            raise JournalUnavailable("the journal can't be written: No space left on device")
 
-    monkeypatch.setattr(commands.Journal, "commit_now", full)
+    monkeypatch.setattr(Journal, "commit_now", full)
     with pytest.raises(GatewayError, match=r"^tenant\.add was done, but could not be recorded: the journal can't be"):
         offline("tenant.add", names=["acme"])
 

@@ -6,8 +6,8 @@ from gateway.audit.signing import CheckpointWriter
 from gateway.config.load import load_settings
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.supervisor.commands import run_offline
 from gateway.supervisor.equipment import open_keyring
+from gateway.supervisor.offline import run_offline
 
 
 def test_what_a_crash_has_torn_is_recorded_before_its_chain_is_closed(place):
