@@ -238,7 +238,8 @@ class Gateway:
 
     def wait_until_ready(self, victim: int = 0) -> None:
         """Every seat is taken, and by somebody else than the victim."""
-        until(lambda: self.is_ready and victim not in self.seats().values(), START_SECONDS, "every seat to be taken")
+        # In this order: until the victim's end has been noticed, its seat still counts as taken.
+        until(lambda: victim not in self.seats().values() and self.is_ready, START_SECONDS, "every seat to be taken")
 
     # Commands.
 

@@ -53,7 +53,12 @@ class Line:
         context = ssl.create_default_context(cafile=str(ca))
         # Without a name (RFC 6066, 3) there is nothing that the certificate could be compared with.
         context.check_hostname = server_name is not None
-        self.socket = context.wrap_socket(plain, server_hostname=server_name)
+        self.socket = context.wrap_socket(plain, server_hostname=server_name, do_handshake_on_connect=False)
+        try:
+            self.socket.do_handshake()
+        except OSError:
+            self.socket.close()
+            raise
         self._stream = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
