@@ -213,9 +213,6 @@ class Keyring:
             raise GatewayError(f"the key file {path} can't be written: {error.strerror}") from error
         return key
 
-    def seal(self, purpose: str, plaintext: bytes, bound_to: str) -> bytes:
-        return seal(self.load(purpose).current, plaintext, bound_to, self._entropy)
-
     def _generate(self, kind: KeyKind) -> bytes:
         if kind != "ec-p256":
             return self._entropy.bytes(32)

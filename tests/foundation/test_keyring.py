@@ -268,7 +268,7 @@ def test_what_cannot_be_read_or_written_is_told(keyring, folder, tmp_path):
 
 def test_what_was_sealed_opens_for_what_it_was_bound_to(keyring):
     keys = keyring.load("factor")
-    sealed = keyring.seal("factor", b"secret", "factor/usr_1/aut_1")
+    sealed = seal(keyring.load("factor").current, b"secret", "factor/usr_1/aut_1", ENTROPY)
     assert unseal(keys, sealed, "factor/usr_1/aut_1") == b"secret"
     assert b"secret" not in sealed
 
@@ -330,13 +330,15 @@ def test_after_a_rotation_the_new_version_is_first_and_the_old_one_still_good(ke
 
 
 def test_what_an_older_version_sealed_or_signed_stays_good(keyring):
-    sealed = keyring.seal("factor", b"secret", "row/1")
+    sealed = seal(keyring.load("factor").current, b"secret", "row/1", ENTROPY)
     signature = keyring.load("journal").current.ed25519_private_key().sign(b"head")
     old = keyring.load("journal").current.id
     for name in ("factor", "journal"):
         keyring.rotate(name)
     assert unseal(keyring.load("factor"), sealed, "row/1") == b"secret"
-    assert keyring.seal("factor", b"new", "row/1").startswith(keyring.load("factor").current.id.encode())
+    assert seal(keyring.load("factor").current, b"new", "row/1", ENTROPY).startswith(
+        keyring.load("factor").current.id.encode()
+    )
     keyring.load("journal").find(old).ed25519_private_key().public_key().verify(signature, b"head")
 
 
