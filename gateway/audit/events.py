@@ -151,19 +151,15 @@ def route_fragment(application: str | None, route: str | None, upstream: str | N
     return f'"application":{_text(application)},"route":{_text(route)},"upstream":{_text(upstream)}'.encode("ascii")
 
 
-# Keyword arguments instead of a frozen value: this is the hot path, and making the value costs as much as the record.
-def decision(
+def ruling(
     identity: bytes,
     route: bytes,
     *,
-    time: float,
-    request_id: str,
     config: str,
     tenant: str | None,
     method: str,
     host: str,
     path: str,
-    otp_age: float | None,
     decision: str,
     reason: str,
     client: str,
@@ -171,19 +167,25 @@ def decision(
     detail: str | None = None,
     secret: Sequence[int] = (),
 ) -> bytes:
-    """One decision. `path` is the request's target; `secret` the positions (from 0) of its secret segments. `missing`
-    is the permission that was lacking, `detail` a word on the reason; neither may quote the client."""
-    age = "null" if otp_age is None else f"{otp_age:.3f}"
+    """What is the same in the records of all requests that came to this decision: made once and kept by the caller.
+    `path` is the request's target; `secret` the positions (from 0) of its secret segments. `missing` is the permission
+    that was lacking, `detail` a word on the reason; neither may quote the client."""
     extra = "" if missing is None else f'"missing":{_text(missing)},'
     if detail is not None:
         extra += f'"detail":{_text(detail)},'
     text = (
-        f'"kind":"decision","time":"{stamp(time)}","request_id":{_text(request_id)},"config":{_word(config)},'
-        f'"tenant":{_word(tenant)},"otp_age":{age},"method":{_word(method)},"host":{_word(host)},'
+        f'"config":{_word(config)},"tenant":{_word(tenant)},"method":{_word(method)},"host":{_word(host)},'
         f'"path":{_text(redact_path(path, secret), PATH_CAP)},"decision":{_word(decision)},'
         f'"reason":{_word(reason)},{extra}"client":{_word(client)}'
     )
     return b"%b,%b,%b" % (text.encode("ascii"), identity, route)
+
+
+def decision(ruling: bytes, time: float, request_id: str, otp_age: float | None) -> bytes:
+    """One decision. `otp_age`: seconds since the last one-time code of whoever asks."""
+    age = "null" if otp_age is None else f"{otp_age:.3f}"
+    text = f'"kind":"decision","time":"{stamp(time)}","request_id":{quote(request_id)},"otp_age":{age},'
+    return text.encode("ascii") + ruling
 
 
 def outcome(
@@ -202,7 +204,7 @@ def outcome(
     if fault is not None:
         extra += f',"fault":{_word(fault)}'
     return (
-        f'"kind":"outcome","time":"{stamp(time)}","request_id":{_text(request_id)},'
+        f'"kind":"outcome","time":"{stamp(time)}","request_id":{quote(request_id)},'
         f'"status":{"null" if status is None else f"{status:d}"},"bytes_in":{bytes_in:d},"bytes_out":{bytes_out:d},'
         f'"duration_ms":{duration_ms:.3f}{extra}'
     ).encode("ascii")

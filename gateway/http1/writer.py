@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from typing import Final
 
+END: Final = b"\r\n"
+"""The empty line after a head."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def request_head(method: str, target: bytes, lines: Iterable[bytes]) -> bytes:
-    """A request's head with its empty line; `lines` without CRLF. Raises ValueError for an injection."""
+    """A request's head but for the empty line that ends it, so that its owner can add a line; `lines` without CRLF.
+    Raises ValueError for an injection."""
     return _head(b"%s %s HTTP/1.1" % (method.encode("ascii"), target), lines)
 
 
 def response_head(status: int, reason: bytes, lines: Iterable[bytes]) -> bytes:
-    """A response's head with its empty line; `lines` without CRLF. Raises ValueError for an injection."""
+    """The same of a response."""
     return _head(b"HTTP/1.1 %d %s" % (status, reason), lines)
 
 
@@ -28,5 +31,5 @@ def _head(first: bytes, lines: Iterable[bytes]) -> bytes:
     # to be no number (CPython's bytes_contains): six of them took 2 % of a request.
     if found(b"\n") >= 0 or found(b"\r") >= 0 or found(b"\0") >= 0 or not all(every):
         raise ValueError("a header line holds a line break, a NUL or nothing")
-    every += (b"", b"")
+    every.append(b"")
     return b"\r\n".join(every)

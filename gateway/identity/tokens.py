@@ -39,10 +39,13 @@ _Key = tuple[str, str, str | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Cached:
+class Signed:
+    """An assertion that was made, and until when it may be handed out."""
+
     principal: Principal
     text: str
     renew_at: float
+    """Unix seconds."""
 
 
 class AssertionSigner:
@@ -55,25 +58,25 @@ class AssertionSigner:
         self._keyset = keys
         self._issuer, self._clock, self._entropy = issuer, clock, entropy
         self._generation_size = cached_assertions // 2
-        self._young: dict[_Key, _Cached] = {}
-        self._old: dict[_Key, _Cached] = {}
+        self._young: dict[_Key, Signed] = {}
+        self._old: dict[_Key, Signed] = {}
 
     def assertion(
         self, principal: Principal, application: str, tenant: str | None, permissions: tuple[str, ...]
-    ) -> str:
+    ) -> Signed:
         """The JWT for this principal at this application, at least `RENEW_SECONDS` from its end."""
         key = (principal.credential.id, application, tenant, permissions)
         now = self._clock.now()
         cached = self._young.get(key) or self._old.get(key)
         if cached is not None and now < cached.renew_at and _same(cached.principal, principal):
-            return cached.text
+            return cached
         fresh = self._sign(principal, key, now)
         if len(self._young) >= self._generation_size:
             self._young, self._old = {}, self._young
         self._young[key] = fresh
-        return fresh.text
+        return fresh
 
-    def _sign(self, principal: Principal, key: _Key, now: float) -> _Cached:
+    def _sign(self, principal: Principal, key: _Key, now: float) -> Signed:
         _, application, tenant, permissions = key
         issued = int(now)
         expires = issued + LIFE_SECONDS if principal.until is None else min(issued + LIFE_SECONDS, int(principal.until))
@@ -95,7 +98,7 @@ class AssertionSigner:
         }
         key_id = self._keyset.signing(now).id
         text = jwt.encode(claims, self._keys[key_id], algorithm=ALGORITHM, headers={"kid": key_id})
-        return _Cached(principal, text, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
+        return Signed(principal, text, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
 
 
 def jwks(keys: KeySet) -> dict[str, list[dict[str, Any]]]:

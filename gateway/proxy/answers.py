@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.foundation.errors import JournalUnavailable
 from gateway.http1.framing import ContentLength, NoBody
+from gateway.http1.writer import response_head
 from gateway.identity.handover import seal_request, surplus_nonces
 from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
@@ -120,5 +121,5 @@ def _send(exchange: "Exchange", status: int, lines: list[bytes], body: bytes) ->
     lines = [*lines, b"X-Request-Id: " + exchange.request_id.encode("ascii"), hygiene.HSTS]
     is_head = request is not None and request.method == "HEAD"
     framing = NoBody() if is_head or status == 204 else ContentLength(len(body))
-    reply.head(status, HTTP_PHRASES[status], lines, framing)
+    reply.head(status, response_head(status, HTTP_PHRASES[status], lines), framing)
     reply.end(b"" if is_head else body)

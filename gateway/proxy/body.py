@@ -6,8 +6,8 @@ Another protocol would be another pair of these; `handle()` would not notice.
 from typing import TYPE_CHECKING
 
 from gateway.http1.framing import BodyDecoder, Chunked, ContentLength, Framing, NoBody, UntilClose, decoder
-from gateway.http1.messages import BadRequest, ResponseHead
-from gateway.http1.writer import LAST_CHUNK, chunk, response_head
+from gateway.http1.messages import BadRequest
+from gateway.http1.writer import END, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -83,30 +83,30 @@ class Reply:
         self._is_old = minor == 0
         self.may_keep_alive = may_keep_alive
 
-    def informational(self, head: ResponseHead, lines: list[bytes]) -> None:
+    def informational(self, head: bytes) -> None:
         """A 1xx answer; a client of HTTP/1.0 does not know them (RFC 9110 15.2)."""
         if not self._is_old:
-            self._connection.write(response_head(head.status, head.reason, lines))
+            self._connection.write(head + END)
 
-    def head(self, status: int, reason: bytes, lines: list[bytes], framing: Framing) -> None:
-        """`lines` hold the Content-Length, if there is one; other framing is this connection's own."""
+    def head(self, status: int, head: bytes, framing: Framing) -> None:
+        """`head`: status and lines, with the Content-Length if there is one; other framing is this connection's own."""
         self.status = status
         match framing:
-            case Chunked() | UntilClose() if not self._is_old:
-                self._chunked = True
-                lines.append(b"Transfer-Encoding: chunked")
-            case Chunked() | UntilClose():
-                self.may_keep_alive = False
             case ContentLength() | NoBody():
                 pass
+            case Chunked() | UntilClose() if not self._is_old:
+                self._chunked = True
+                head += b"Transfer-Encoding: chunked\r\n"
+            case Chunked() | UntilClose():
+                self.may_keep_alive = False
         if not self.may_keep_alive:
-            lines.append(b"Connection: close")
-        self._pending = response_head(status, reason, lines)
+            head += b"Connection: close\r\n"
+        self._pending = head + END
 
-    def switch_protocols(self, reason: bytes, lines: list[bytes]) -> None:
+    def switch_protocols(self, head: bytes) -> None:
         self.status = 101
         self.may_keep_alive = False
-        self._connection.write(response_head(101, reason, lines))
+        self._connection.write(head + END)
 
     async def body(self, payload: bytes) -> None:
         self.bytes_out += len(payload)

@@ -14,6 +14,7 @@ from gateway.http1.parser import end_of_head
 from gateway.proxy.admission import prefix_of
 from gateway.proxy.exchange import Exchange, handle
 from gateway.proxy.heads import HeadMemory
+from gateway.proxy.ruling import Ruling
 from gateway.proxy.stream import Wire
 from gateway.proxy.tls import server_name
 
@@ -42,6 +43,8 @@ class ClientConnection(Wire):
         self.last_used = 0.0
         self._counts_for = ""
         self.heads = HeadMemory(service.memory, None)
+        self.ruling: Ruling | None = None
+        """The last allow of this connection."""
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:

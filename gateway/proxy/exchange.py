@@ -8,7 +8,6 @@ published list; an exception is a fault and never an allow. There is exactly one
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,11 +18,11 @@ from gateway.http1.framing import NoBody
 from gateway.http1.messages import BadRequest
 from gateway.identity.authenticate import NO_CREDENTIALS, Credentials, authenticate
 from gateway.identity.cookies import find_own_cookies
-from gateway.policy.decide import Decision, Question, decide
+from gateway.identity.tokens import Signed
+from gateway.policy.decide import Question
 from gateway.policy.endpoints import Upstream
 from gateway.policy.match import Match
-from gateway.policy.origins import cross_origin, preflight
-from gateway.policy.reasons import Reason, Verdict
+from gateway.policy.reasons import Reason
 from gateway.policy.routes import Application
 from gateway.proxy import answers
 from gateway.proxy.admission import prefix_of
@@ -31,6 +30,7 @@ from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge
 from gateway.proxy.forward import forward
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
+from gateway.proxy.ruling import Ruling
 from gateway.proxy.tunnel import POLICY_VIOLATION
 from gateway.proxy.upstreams import UpstreamConnection
 
@@ -59,8 +59,9 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
 
         # 3. Routes: exactly one, or the one that denies.
-        match = exchange.match = exchange.connection.heads.match(snapshot.policy, request)
-        if (granted := preflight(match, request.head)) is not None:
+        match, granted, crossing = exchange.connection.heads.route(snapshot.policy, request)
+        exchange.match = match
+        if granted is not None:
             return await answers.preflight(exchange, granted)
 
         # 4. Identity: checked afresh, every time.
@@ -72,13 +73,13 @@ async def handle(exchange: "Exchange") -> None:
         if isinstance(principal, Reason):
             return await answers.refuse(exchange, Refusal(principal, 401))
         exchange.principal = principal
-        if (crossing := cross_origin(match, request.head)) is not None:
+        if crossing is not None:
             return await answers.refuse(exchange, Refusal(crossing, 403))
 
         # 5. Policy.
-        decision = exchange.decision = decide(snapshot.policy, exchange.question())
-        if decision.verdict is not Verdict.ALLOW:
-            return await answers.refuse_decision(exchange, decision)
+        ruling = exchange.rule(match, principal)
+        if not ruling.is_allow:
+            return await answers.refuse_decision(exchange, ruling.decision)
 
         if principal.is_anonymous and not exchange.enter_as_stranger():
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
@@ -90,7 +91,7 @@ async def handle(exchange: "Exchange") -> None:
             await service.live.review([exchange])
 
         # 6. Audit: durable before anything is forwarded.
-        await service.journal.commit(exchange.decision_record("allow", decision.reason))
+        await service.journal.commit(exchange.allow_record(ruling))
         if exchange.cut_reason:
             return None
 
@@ -124,7 +125,6 @@ class Exchange:
         "connection",
         "credentials",
         "cut_reason",
-        "decision",
         "fault",
         "match",
         "on_cut",
@@ -135,6 +135,7 @@ class Exchange:
         "reply",
         "request",
         "request_id",
+        "ruling",
         "service",
         "snapshot",
         "started",
@@ -155,7 +156,7 @@ class Exchange:
         self.match: Match | None = None
         self.credentials: Credentials = NO_CREDENTIALS
         self.principal: Principal = ANONYMOUS
-        self.decision: Decision | None = None
+        self.ruling: Ruling | None = None
         self.body: RequestBody | None = None
         self.upload: asyncio.Task[None] | None = None
         self.upload_error: BadRequest | TooLarge | ClientGone | None = None
@@ -206,36 +207,44 @@ class Exchange:
         """Whether the portal answers this: the one application that is given, and may set, cookies of ours."""
         return self.match is not None and self.match.application is not None and self.match.application.is_own
 
-    def question(self) -> Question:
-        match = self.match
-        if match is None:
-            raise RuntimeError("the request has not been matched")
-        known = match.tenant is None or self.service.directory.knows_tenant(match.tenant)
-        return Question(match, self.principal, self.service.clock.now(), self.connection.address, known)
+    def rule(self, match: Match, principal: Principal) -> Ruling:
+        """The decision on this request. The connection's last one, if that was on the same question and still holds."""
+        directory, connection, now = self.service.directory, self.connection, self.service.clock.now()
+        is_tenant_known = match.tenant is None or directory.knows_tenant(match.tenant)
+        last = connection.ruling
+        if last is not None and last.answers(self.snapshot, match, principal, now, is_tenant_known):
+            self.ruling = last
+            return last
+        question = Question(match, principal, now, connection.address, is_tenant_known)
+        ruling = self.ruling = Ruling(self.snapshot, question)
+        connection.ruling = ruling if ruling.is_allow else None
+        return ruling
 
     def own_cookies(self) -> dict[str, str]:
         return find_own_cookies(self.admitted.head.headers) or {}
 
-    def vouched_lines(self) -> list[bytes]:
-        """The headers that an application may believe (CONTRACT 6)."""
-        request, principal = self.admitted, self.principal
+    def vouched_lines(self, assertion: Signed | None) -> list[bytes]:
+        """The headers that an application may believe (CONTRACT 6), but for the request's id."""
+        principal, tenant = self.principal, self.match.tenant if self.match else None
         lines = [
-            b"X-Request-Id: " + self.request_id.encode("ascii"),
             self.connection.forwarded_for,
             b"X-Forwarded-Proto: https",
-            b"X-Forwarded-Host: " + request.authority,
+            b"X-Forwarded-Host: " + self.admitted.authority,
         ]
-        if principal.is_anonymous or self.match is None or self.decision is None:
-            return lines
-        tenant = self.match.tenant
-        application = self.application.name
-        assertion = self.service.signer.assertion(principal, application, tenant, self.decision.permissions)
-        return [
-            *lines,
-            b"X-Gateway-Assertion: " + assertion.encode("ascii"),
-            _user_line(principal.name),
-            b"X-Gateway-Tenant: " + (tenant or "-").encode("ascii"),
-        ]
+        if assertion is not None:
+            lines += [
+                b"X-Gateway-Assertion: " + assertion.text.encode("ascii"),
+                b"X-Gateway-User: " + quote(principal.name, safe=NAME_CHARACTERS).encode("ascii"),
+                b"X-Gateway-Tenant: " + (tenant or "-").encode("ascii"),
+            ]
+        return lines
+
+    def assertion(self, ruling: Ruling) -> Signed | None:
+        """Who this is, signed for the application; None for nobody."""
+        if self.principal.is_anonymous:
+            return None
+        permissions, tenant = ruling.decision.permissions, ruling.question.match.tenant
+        return self.service.signer.assertion(self.principal, self.application.name, tenant, permissions)
 
     def enter_as_stranger(self) -> bool:
         """Take one of the places that there are for people without an identity; `finish` gives it back."""
@@ -249,21 +258,29 @@ class Exchange:
     # Records and counts.
 
     def decision_record(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
+        """A decision on whatever is known of the request so far."""
+        return self._record(reason, self._ruling_fragment(decision, reason, detail, missing))
+
+    def allow_record(self, ruling: Ruling) -> bytes:
+        reason = ruling.decision.reason
+        ruling.record = ruling.record or self._ruling_fragment("allow", reason)
+        return self._record(reason, ruling.record)
+
+    def _record(self, reason: Reason, ruling: bytes) -> bytes:
         self.recorded = reason
-        request, match, service = self.request, self.match, self.service
-        now = service.clock.now()
-        otp_time = self.principal.otp_time
-        return events.decision(
-            service.identity_fragment(self.principal),
-            service.route_fragment(match),
-            time=now,
-            request_id=self.request_id,
+        now, otp_time = self.service.clock.now(), self.principal.otp_time
+        return events.decision(ruling, now, self.request_id, None if otp_time is None else now - otp_time)
+
+    def _ruling_fragment(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
+        request, match = self.request, self.match
+        return events.ruling(
+            self.service.identity_fragment(self.principal),
+            self.service.route_fragment(match),
             config=self.snapshot.digest,
             tenant=match.tenant if match else None,
             method=request.method if request else "",
             host=request.host if request else "",
             path=request.target.decode("latin-1") if request else "",
-            otp_age=None if otp_time is None else now - otp_time,
             decision=decision,
             reason=reason,
             client=self.connection.client,
@@ -322,7 +339,7 @@ class Exchange:
 
     @property
     def holds_until(self) -> float | None:
-        times = [self.decision.until if self.decision else None, self.service.directory.idle_at(self.principal)]
+        times = [self.ruling.decision.until if self.ruling else None, self.service.directory.idle_at(self.principal)]
         return min((time for time in times if time is not None), default=None)
 
     def cut(self, reason: str) -> None:
@@ -335,8 +352,3 @@ class Exchange:
             if self.upstream is not None:
                 self.upstream.abort()
             self.reply.reset()
-
-
-@lru_cache(maxsize=4096)
-def _user_line(name: str) -> bytes:
-    return b"X-Gateway-User: " + quote(name, safe=NAME_CHARACTERS).encode("ascii")

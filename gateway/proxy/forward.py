@@ -6,11 +6,13 @@ ended before a byte of an answer came (RFC 9112 9.3.1).
 """
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.http1.framing import Chunked, ContentLength, UntilClose, decoder, response_framing
 from gateway.http1.messages import BadMessage, BadRequest, BadResponse, ResponseHead
-from gateway.http1.writer import LAST_CHUNK, chunk, request_head
+from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
+from gateway.identity.tokens import Signed
 from gateway.policy.reasons import Reason
 from gateway.proxy import answers, hygiene
 from gateway.proxy.body import ClientGone, RequestBody, TooLarge
@@ -30,7 +32,7 @@ async def forward(exchange: "Exchange") -> None:
     try:
         head = await _first_head(exchange)
         while head.status < 200 and head.status != 101:
-            exchange.reply.informational(head, _reply_lines(exchange, head))
+            exchange.reply.informational(response_head(head.status, head.reason, _reply_lines(exchange, head)))
             await exchange.reply.room()
             head = await _response_head(exchange, _upstream(exchange))
         if head.status == 101:
@@ -72,7 +74,7 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
             return await _response_head(exchange, connection)
         except UpstreamError as error:
             may_repeat = request.method in SAFE_METHODS and exchange.body is None
-            if not may_repeat or connection.has_answered or error.fault is not Fault.CLOSED or exchange.cut_reason:
+            if not may_repeat or connection.buffer or error.fault is not Fault.CLOSED or exchange.cut_reason:
                 raise
             connection.abort()
     connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
@@ -81,7 +83,7 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
 
 
 async def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
-    head = request_head(request.method, request.target, _request_lines(exchange, request))
+    head = _head(exchange, request)
     body = exchange.body
     if body is None:
         upstream.write(head)
@@ -130,13 +132,13 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
 async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
     upstream, reply = _upstream(exchange), exchange.reply
-    framing, is_reusable, known_lines = _passage(exchange, upstream, head)
+    framing, is_reusable, reply_head = _passage(exchange, upstream, head)
     body = decoder(framing, BadResponse)
     if not exchange.body_is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
         reply.may_keep_alive = False
-    reply.head(head.status, head.reason, [*known_lines], framing)
+    reply.head(head.status, reply_head, framing)
     payload, is_last = b"", body.complete
     while not is_last:
         if not upstream.buffer:
@@ -160,7 +162,8 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
     except BadMessage as error:
         raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
     is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
-    passage = Passage(framing, is_reusable, (*_reply_lines(exchange, head), hygiene.HSTS))
+    lines = [*_reply_lines(exchange, head), hygiene.HSTS]
+    passage = Passage(framing, is_reusable, response_head(head.status, head.reason, lines))
     upstream.last_passage = (head, method, application, passage)
     return passage
 
@@ -173,8 +176,8 @@ async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
         exchange.fault = "early-bytes"
         exchange.reply.reset()
         return
-    lines = _reply_lines(exchange, head)
-    exchange.reply.switch_protocols(head.reason, [*lines, b"Upgrade: websocket", b"Connection: Upgrade", hygiene.HSTS])
+    lines = [*_reply_lines(exchange, head), b"Upgrade: websocket", b"Connection: Upgrade", hygiene.HSTS]
+    exchange.reply.switch_protocols(response_head(head.status, head.reason, lines))
     await tunnel(exchange, _upstream(exchange))
 
 
@@ -183,9 +186,23 @@ def _reply_lines(exchange: "Exchange", head: ResponseHead) -> list[bytes]:
     return hygiene.client_lines(head, is_ours=exchange.is_our_own, cookie_domains=domains)
 
 
-def _request_lines(exchange: "Exchange", request: Request) -> list[bytes]:
-    """Everything the application gets: the client's own lines first, then what we vouch for."""
-    lines = exchange.vouched_lines()
+def _head(exchange: "Exchange", request: Request) -> bytes:
+    """The head that the application gets, with its empty line. But for the id it is the same for all requests that
+    come to the same ruling, as long as the assertion in it is young enough."""
+    ruling = exchange.ruling
+    if ruling is None:
+        raise RuntimeError("the request has not been decided on")
+    if exchange.service.clock.now() >= ruling.renew_at:
+        assertion = exchange.assertion(ruling)
+        ruling.renew_at = inf if assertion is None else assertion.renew_at
+        lines = _request_lines(exchange, request, assertion)
+        ruling.head = request_head(request.method, request.target, lines)
+    return b"%bX-Request-Id: %b\r\n\r\n" % (ruling.head, exchange.request_id.encode("ascii"))
+
+
+def _request_lines(exchange: "Exchange", request: Request, assertion: Signed | None) -> list[bytes]:
+    """Everything the application gets but for the id: the client's own lines first, then what we vouch for."""
+    lines = exchange.vouched_lines(assertion)
     if request.is_websocket:
         lines += [b"Connection: Upgrade", b"Upgrade: websocket"]
     elif isinstance(request.framing, Chunked):

@@ -5,19 +5,33 @@ for the target, what is kept depends on nothing else, and no other connection se
 small request takes in here is saved by it.
 """
 
+from typing import NamedTuple
+
 from gateway.http1 import limits
 from gateway.http1.grammar import ORIGIN_FORM
 from gateway.http1.parser import LineMemory
 from gateway.policy.match import Match, Policy
+from gateway.policy.origins import cross_origin, preflight
 from gateway.policy.path import PathRefusal, normalise
+from gateway.policy.reasons import Reason
 from gateway.proxy.hygiene import Request, examine
 from gateway.proxy.refusals import Refusal
+
+
+class Routed(NamedTuple):
+    """Where a request goes, and what its head alone says about the page that it is from."""
+
+    match: Match
+    preflight: tuple[tuple[str, str], ...] | None
+    """The headers that answer it, if it is a preflight."""
+    crossing: Reason | None
+    """CROSS_ORIGIN if it may not come from where it comes from."""
 
 
 class HeadMemory:
     """Of one connection, so `server_name` is always the same."""
 
-    __slots__ = ("_after", "_before", "_block", "_known", "_lines", "_match", "_matched", "_server_name", "_whole")
+    __slots__ = ("_after", "_before", "_block", "_known", "_lines", "_matched", "_routed", "_server_name", "_whole")
 
     def __init__(self, lines: LineMemory, server_name: str | None) -> None:
         self._lines, self._server_name = lines, server_name
@@ -28,7 +42,7 @@ class HeadMemory:
         self._whole: Request | None = None
         """The last head whole, target and all, and what it came to."""
         self._matched: tuple[Policy, Request] | None = None
-        self._match = Match()
+        self._routed = Routed(Match(), None, None)
 
     def __repr__(self) -> str:
         return f"<HeadMemory {len(self._after)} bytes>"
@@ -42,13 +56,14 @@ class HeadMemory:
             self._block, self._whole = block, request
         return request
 
-    def match(self, policy: Policy, request: Request) -> Match:
-        """As `policy.match`, which depends on nothing else: the last one serves while both are the same objects."""
+    def route(self, policy: Policy, request: Request) -> Routed:
+        """A function of nothing else: the last one serves while both are the same objects."""
         last = self._matched
         if last is None or last[0] is not policy or last[1] is not request:
-            self._match = policy.match(request.host, request.method, request.path)
+            match = policy.match(request.host, request.method, request.path)
+            self._routed = Routed(match, preflight(match, request.head), cross_origin(match, request.head))
             self._matched = (policy, request)
-        return self._match
+        return self._routed
 
     def _examine(self, block: bytes) -> Request | Refusal:
         known = self._known

@@ -14,7 +14,7 @@ from gateway.http1 import limits
 from gateway.http1.authority import parse_host, split_absolute
 from gateway.http1.messages import BadMessage
 from gateway.http1.parser import LineMemory, end_of_head, parse_request_head
-from gateway.http1.writer import response_head
+from gateway.http1.writer import END, response_head
 from gateway.proxy.admission import Shares, prefix_of
 from gateway.proxy.refusals import HTTP_PHRASES
 from gateway.proxy.stream import Wire
@@ -128,13 +128,13 @@ class Redirecting(Wire):
         self._timer.cancel()
         super().connection_lost(exc)
 
-    def received(self, data: bytes) -> None:
-        self.buffer += data
+    def unread(self) -> None:
         end = end_of_head(self.buffer, 0)
         if end < 0 and len(self.buffer) <= limits.HEAD_BYTES:
             return
         status, lines = self._answer(self.buffer[: end - 4] if end >= 0 else self.buffer)
-        self.write(response_head(status, HTTP_PHRASES[status], [*lines, b"Content-Length: 0", b"Connection: close"]))
+        lines += [b"Content-Length: 0", b"Connection: close"]
+        self.write(response_head(status, HTTP_PHRASES[status], lines) + END)
         self.transport.close()
 
     def _answer(self, block: bytes) -> tuple[int, list[bytes]]:

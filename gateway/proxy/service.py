@@ -17,13 +17,14 @@ from gateway.http1.parser import LineMemory
 from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
 from gateway.metrics import Metrics
-from gateway.policy.decide import decide
+from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
-from gateway.policy.reasons import Reason, Verdict
+from gateway.policy.reasons import Reason
 from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.live import Live, Running
+from gateway.proxy.ruling import Ruling
 from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
 
@@ -32,7 +33,7 @@ FRAGMENTS = 8192
 """Identities whose part of a record is kept ready."""
 
 
-class _Counters(NamedTuple):
+class Counters(NamedTuple):
     """The series that one kind of exchange is counted in, looked up once."""
 
     requests: list[float]
@@ -109,7 +110,7 @@ class Service:
         self._request_prefix = self.entropy.bytes(8).hex()
         self._requests = 0
         self._identities: dict[int, tuple[Principal, bytes]] = {}
-        self._counters: dict[tuple[str, str, str, int, Reason], _Counters] = {}
+        self._counters: dict[tuple[str, str, str, int, Reason], Counters] = {}
         self._upstream_seconds: dict[str, Callable[[float], None]] = {}
 
     @property
@@ -147,17 +148,13 @@ class Service:
         return _route_fragment(match.application.name, match.route.id if match.route else None)
 
     def count(self, exchange: Exchange, seconds: float) -> None:
-        match, decision = exchange.match, exchange.decision
-        application = match.application.name if match and match.application else ""
-        route = match.route.id if match and match.route else ""
-        reason = exchange.refused or (decision.reason if decision else exchange.recorded) or Reason.FAULT
-        verdict = "deny" if exchange.refused else "allow"
-        if exchange.refused in (Reason.SIGN_IN, Reason.FRESH_CODE):
-            verdict = "challenge"
-        what = (application, route, verdict, exchange.reply.status, reason)
-        counters = self._counters.get(what)
-        if counters is None:
-            counters = self._counters[what] = self._counters_of(*what)
+        ruling, status = exchange.ruling, exchange.reply.status
+        if ruling is None or exchange.refused is not None:
+            counters = self._counters_of(exchange)
+        elif (known := ruling.counters.get(status)) is not None:
+            counters = known
+        else:
+            counters = ruling.counters[status] = self._counters_of(exchange)
         counters.requests[0] += 1
         counters.decisions[0] += 1
         counters.observe_seconds(seconds)
@@ -170,12 +167,23 @@ class Service:
             self._upstream_seconds[application] = observe
         observe(seconds)
 
-    def _counters_of(self, application: str, route: str, verdict: str, status: int, reason: Reason) -> "_Counters":
-        return _Counters(
-            self.metrics.counter("gateway_requests_total", application, route, verdict, str(status)),
-            self.metrics.counter("gateway_decisions_total", reason.value),
-            self.metrics.histogram("gateway_request_seconds", application),
-        )
+    def _counters_of(self, exchange: Exchange) -> Counters:
+        match, ruling = exchange.match, exchange.ruling
+        application = match.application.name if match and match.application else ""
+        route = match.route.id if match and match.route else ""
+        reason = exchange.refused or (ruling.decision.reason if ruling else exchange.recorded) or Reason.FAULT
+        verdict = "deny" if exchange.refused else "allow"
+        if exchange.refused in (Reason.SIGN_IN, Reason.FRESH_CODE):
+            verdict = "challenge"
+        what = (application, route, verdict, exchange.reply.status, reason)
+        counters = self._counters.get(what)
+        if counters is None:
+            counters = self._counters[what] = Counters(
+                self.metrics.counter("gateway_requests_total", application, route, verdict, str(exchange.reply.status)),
+                self.metrics.counter("gateway_decisions_total", reason.value),
+                self.metrics.histogram("gateway_request_seconds", application),
+            )
+        return counters
 
     async def _decide_again(self, running: Running) -> str | None:
         """The steps 3 to 5 of a new request, for one that runs, without counting as a use. None: it may go on."""
@@ -192,9 +200,12 @@ class Service:
             running.principal = principal
         request, policy, decided = running.admitted, self.snapshot.policy, running.application
         match = running.match = policy.match(request.host, request.method, request.path)
-        decision = running.decision = decide(policy, running.question())
-        if decision.verdict is not Verdict.ALLOW:
-            return decision.reason.value
+        is_tenant_known = match.tenant is None or self.directory.knows_tenant(match.tenant)
+        now, address = self.clock.now(), running.connection.address
+        ruling = Ruling(self.snapshot, Question(match, running.principal, now, address, is_tenant_known))
+        running.ruling = ruling
+        if not ruling.is_allow:
+            return ruling.decision.reason.value
         is_there = match.application is not None and match.application.name == decided.name
         if not is_there or (running.origin is not None and running.origin not in match.upstreams):
             # It is allowed, but what it is connected to is not what is served there now.

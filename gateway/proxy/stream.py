@@ -47,13 +47,16 @@ class Wire(asyncio.BufferedProtocol):
         return _READ_INTO
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.received(bytes(_READ_INTO[:nbytes]))
-
-    def received(self, data: bytes) -> None:
+        data = bytes(_READ_INTO[:nbytes])
         self.buffer = self.buffer + data if self.buffer else data
-        if self._reader is not None:
-            self._wake()
-        elif len(self.buffer) >= READ_AHEAD and not self._reading_paused:
+        if self._reader is None:
+            self.unread()
+        elif not self._reader.done():
+            self._reader.set_result(None)
+
+    def unread(self) -> None:
+        """Bytes have come that nobody waits for yet."""
+        if len(self.buffer) >= READ_AHEAD and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
 

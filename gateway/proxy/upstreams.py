@@ -52,8 +52,8 @@ class Passage(NamedTuple):
     framing: Framing
     is_reusable: bool
     """Whether the upstream connection outlives the answer."""
-    lines: tuple[bytes, ...]
-    """What the client gets of the head, and what we add."""
+    head: bytes
+    """What the client gets of the head, and what we add: status and lines."""
 
 
 class UpstreamConnection(Wire):
@@ -62,21 +62,18 @@ class UpstreamConnection(Wire):
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["UpstreamConnection"], None]) -> None:
         super().__init__(loop)
         self.is_idle = False
-        self.has_answered = False
-        """Whether a byte of the current response has come."""
         self._on_lost = on_lost
         self._last_block = b""
         self._last_head: ResponseHead | None = None
         """What the last head was read as: answers of one kind differ by their Date, once a second."""
         self.last_passage: tuple[ResponseHead, str, Application, Passage] | None = None
 
-    def received(self, data: bytes) -> None:
+    def unread(self) -> None:
         if self.is_idle:
             # Bytes before a request could only be the answer to somebody else's (CVE-2026-71324).
             self.abort()
-            return
-        self.has_answered = True
-        super().received(data)
+        else:
+            super().unread()
 
     def eof_received(self) -> bool | None:
         super().eof_received()
@@ -147,7 +144,7 @@ class Upstreams:
             while (connection := pool.take()) is not None:
                 if connection.at_end:
                     continue  # It has just ended, and the loop will tell us in a moment.
-                connection.is_idle, connection.has_answered = False, False
+                connection.is_idle = False
                 return connection, upstream
         return None
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from gateway.audit.checkpoint import Checkpoint
-from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment
+from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment, ruling
 from gateway.audit.files import SystemFiles
 from gateway.audit.journal import Journal, Limits
 from gateway.audit.reader import Torn
@@ -39,23 +39,21 @@ class Records:
         self.clock = clock
         self.count = 0
 
-    def decision(self, **changes: object) -> bytes:
+    def decision(self, *, otp_age: float | None = 12.5, **changes: object) -> bytes:
         self.count += 1
         self.clock.advance(0.001)
         values: dict[str, object] = {
-            "time": self.clock.now(),
-            "request_id": f"req-{self.count}",
             "config": "c" * 64,
             "tenant": "acme",
             "method": "GET",
             "host": "orders.btb.localhost",
             "path": "/t/acme/orders/7",
-            "otp_age": 12.5,
             "decision": "allow",
             "reason": "granted",
             "client": "192.0.2.7",
         }
-        return decision(self.identity, self.route, **(values | changes))  # type: ignore[arg-type]  # Changes of a test.
+        made = ruling(self.identity, self.route, **(values | changes))  # type: ignore[arg-type]  # Changes of a test.
+        return decision(made, self.clock.now(), f"req-{self.count}", otp_age)
 
     def outcome(self) -> bytes:
         """Of the decision that was made last."""

@@ -134,7 +134,7 @@ KILLED = """
 import asyncio, json
 from pathlib import Path
 from gateway.audit.journal import Journal, Limits
-from gateway.audit.events import decision, identity_fragment, route_fragment
+from gateway.audit.events import decision, identity_fragment, route_fragment, ruling
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.principal import ANONYMOUS
@@ -148,8 +148,9 @@ async def main():
     who, where, number = identity_fragment(ANONYMOUS), route_fragment(None, None), 0
     async def one(number):
         name = f"{salt}-{{number}}"
-        await journal.commit(decision(who, where, time=0.0, request_id=name, config="", tenant=None, method="GET",
-            host="h", path="/", otp_age=None, decision="deny", reason="host", client="::1"))
+        made = ruling(who, where, config="", tenant=None, method="GET", host="h", path="/", decision="deny",
+            reason="host", client="::1")
+        await journal.commit(decision(made, 0.0, name, None))
         print(name, flush=True)
     while True:
         await asyncio.gather(*[one(number + each) for each in range(20)])

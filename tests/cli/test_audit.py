@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment
+from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment, ruling
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter
 from gateway.cli.app import run
@@ -25,11 +25,11 @@ def journal(config):
     checkpoints = CheckpointWriter(state, keys, "n1", clock)
     chain = Journal(state, "worker-0", "n1", clock=clock, entropy=CountingEntropy())
     checkpoints.open_chain(chain.prepare())
-    asked = {"time": NOW, "request_id": "r1", "config": "c", "tenant": "acme", "method": "GET", "client": "10.0.0.1"}
-    where = {"host": "orders.btb.localhost", "path": "/t/acme/orders/7", "otp_age": None}
+    asked = {"config": "c", "tenant": "acme", "method": "GET", "client": "10.0.0.1"}
+    where = {"host": "orders.btb.localhost", "path": "/t/acme/orders/7"}
     route = route_fragment("orders", "orders:/t/{tenant}/orders/**")
-    told = decision(identity_fragment(ANONYMOUS), route, decision="allow", reason="granted", **asked, **where)
-    chain.commit_now(told)
+    made = ruling(identity_fragment(ANONYMOUS), route, decision="allow", reason="granted", **asked, **where)
+    chain.commit_now(decision(made, NOW, "r1", None))
     chain.commit_now(outcome("r1", 200, 0, 5, 1.5, time=NOW))
     chain.commit_now(event(EventName.TENANT_ADD, NOW + 1, tenant="acme", operator="root"))
     chain.close_now()

@@ -120,7 +120,7 @@ async def test_what_the_gateway_itself_signs_is_accepted(keys: GatewayKeys, key_
     signer = tokens.AssertionSigner(key, "https://login.example", clock, entropy)
     verifier = Verifier("https://login.example", "orders", keys)
     for tenant in ("acme", None):
-        visitor = await verifier.visitor([signer.assertion(ada, "orders", tenant, ("billing",))], tenant)
+        visitor = await verifier.visitor([signer.assertion(ada, "orders", tenant, ("billing",)).text], tenant)
         assert visitor == recipe.Visitor("usr_1", "Ada Byron", tenant, frozenset({"billing"}), "ses_1", 1)
 
 

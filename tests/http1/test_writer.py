@@ -5,17 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.http1.parser import LineMemory, end_of_head, parse_request_head, parse_response_head
-from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
+from gateway.http1.writer import END, LAST_CHUNK, chunk, request_head, response_head
 
 
 def test_a_request() -> None:
     wire = request_head("GET", b"/a?b", [b"Host: h", b"X: y"])
-    assert wire == b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
+    assert wire == b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n"
 
 
 def test_a_response() -> None:
-    assert response_head(200, b"OK", [b"X: y"]) == b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n"
-    assert response_head(404, b"", iter(())) == b"HTTP/1.1 404 \r\n\r\n"
+    assert response_head(200, b"OK", [b"X: y"]) == b"HTTP/1.1 200 OK\r\nX: y\r\n"
+    assert response_head(404, b"", iter(())) == b"HTTP/1.1 404 \r\n"
 
 
 def test_chunks() -> None:
@@ -55,7 +55,8 @@ FIELDS = st.lists(
 def test_what_is_written_is_read_again(fields: list[tuple[bytes, bytes]], target: bytes) -> None:
     every = [(b"host", b"h"), *fields]
     lines = [name + b": " + value for name, value in every]
-    request, response = request_head("POST", target, lines), response_head(201, b"Made it", lines)
+    request = request_head("POST", target, lines) + END
+    response = response_head(201, b"Made it", lines) + END
     assert end_of_head(request, 0) == len(request)
     head = parse_request_head(request[:-4], LineMemory())
     assert (head.method, head.target, head.minor) == ("POST", target, 1)

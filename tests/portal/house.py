@@ -104,7 +104,7 @@ class Worker:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in others.items())
         principal = await self._principal(host, cookies.get(SESSION_COOKIE))
         if principal is not None:
-            headers["X-Gateway-Assertion"] = self.signer.assertion(principal, "gateway.portal", None, ())
+            headers["X-Gateway-Assertion"] = self.signer.assertion(principal, "gateway.portal", None, ()).text
         return await self.client.request(method, target, headers=headers, data=form, allow_redirects=False)
 
     async def _principal(self, host: str, token: str | None) -> Principal | None:
@@ -206,7 +206,7 @@ class House:
         return await browser.follow(await browser.submit(code_page, code=self.code()))
 
     def assertion_for(self, audience: str) -> str:
-        return self.worker.signer.assertion(self._somebody(), audience, None, ())
+        return self.worker.signer.assertion(self._somebody(), audience, None, ()).text
 
     def expired_assertion(self) -> str:
         text = self.assertion_for("gateway.portal")

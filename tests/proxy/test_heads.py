@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gateway.http1 import limits
 from gateway.http1.parser import LineMemory
 from gateway.policy.match import Policy
+from gateway.policy.origins import cross_origin, preflight
 from gateway.policy.reasons import Reason
 from gateway.proxy.heads import HeadMemory
 from gateway.proxy.hygiene import Request, examine
@@ -116,8 +117,11 @@ def test_a_route_is_remembered_for_one_policy_and_one_request(gateway_policies: 
     assert isinstance(there, Request)
     for policy in (first, second, first):
         for request in (here, there, here):
-            assert memory.match(policy, request) == policy.match(request.host, request.method, request.path)
-            assert memory.match(policy, request) is memory.match(policy, request)
+            routed = memory.route(policy, request)
+            assert routed.match == policy.match(request.host, request.method, request.path)
+            assert routed.preflight == preflight(routed.match, request.head)
+            assert routed.crossing == cross_origin(routed.match, request.head)
+            assert memory.route(policy, request) is routed
 
 
 @pytest.fixture(scope="module")
