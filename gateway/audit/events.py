@@ -181,9 +181,9 @@ def ruling(
     return b"%b,%b,%b" % (text.encode("ascii"), identity, route)
 
 
-def decision(ruling: bytes, time: float, request_id: str, otp_age: float | None) -> bytes:
-    """One decision. `otp_age`: seconds since the last one-time code of whoever asks."""
-    age = "null" if otp_age is None else f"{otp_age:.3f}"
+def decision(ruling: bytes, time: float, request_id: str, otp_time: float | None) -> bytes:
+    """One decision. `otp_time`: of the last one-time code of whoever asks, from which its age is recorded."""
+    age = "null" if otp_time is None else f"{time - otp_time:.3f}"
     text = f'"kind":"decision","time":"{stamp(time)}","request_id":{quote(request_id)},"otp_age":{age},'
     return text.encode("ascii") + ruling
 

@@ -22,7 +22,7 @@ from gateway.http1.grammar import (
 )
 from gateway.http1.messages import BadMessage, BadRequest, BadResponse, Fault, Header, RequestHead, ResponseHead
 
-_END = b"\r\n\r\n"
+END_OF_HEAD = b"\r\n\r\n"
 
 
 class LineMemory:
@@ -61,7 +61,7 @@ def end_of_head(buffer: bytes | bytearray, searched: int) -> int:
 
     The head to parse is `buffer[: end - 4]`. More than `limits.HEAD_BYTES` without an end is the caller's to refuse.
     """
-    found = buffer.find(_END, searched - 3 if searched > 3 else 0)
+    found = buffer.find(END_OF_HEAD, searched - 3 if searched > 3 else 0)
     return found if found < 0 else found + 4
 
 

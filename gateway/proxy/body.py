@@ -5,12 +5,15 @@ Another protocol would be another pair of these; `handle()` would not notice.
 
 from typing import TYPE_CHECKING
 
-from gateway.http1.framing import BodyDecoder, Chunked, ContentLength, Framing, NoBody, UntilClose, decoder
+from gateway.http1.framing import BodyDecoder, Chunked, Framing, UntilClose, decoder
 from gateway.http1.messages import BadRequest
 from gateway.http1.writer import END, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
+
+
+_OPEN_ENDED = (Chunked, UntilClose)
 
 
 class ClientGone(Exception):
@@ -42,16 +45,21 @@ class RequestBody:
                 if not await connection.more():
                     raise ClientGone
                 connection.deadline = None
-            payload = self._decoder.feed(connection.take())
-            self.bytes_in += len(payload)
-            if self._decoder.complete:
-                self.is_complete = True
-                connection.buffer = self._decoder.rest + connection.buffer
-            if self.bytes_in > most:
-                raise TooLarge
-            if payload:
+            if payload := self.take(most):
                 return payload
         return b""
+
+    def take(self, most: int) -> bytes:
+        """What is here of it already; otherwise as `receive`."""
+        connection = self._connection
+        payload = self._decoder.feed(connection.take())
+        self.bytes_in += len(payload)
+        if self._decoder.complete:
+            self.is_complete = True
+            connection.buffer = self._decoder.rest + connection.buffer
+        if self.bytes_in > most:
+            raise TooLarge
+        return payload
 
     @property
     def is_here(self) -> bool:
@@ -91,14 +99,12 @@ class Reply:
     def head(self, status: int, head: bytes, framing: Framing) -> None:
         """`head`: status and lines, with the Content-Length if there is one; other framing is this connection's own."""
         self.status = status
-        match framing:
-            case ContentLength() | NoBody():
-                pass
-            case Chunked() | UntilClose() if not self._is_old:
+        if isinstance(framing, _OPEN_ENDED):
+            if self._is_old:
+                self.may_keep_alive = False
+            else:
                 self._chunked = True
                 head += b"Transfer-Encoding: chunked\r\n"
-            case Chunked() | UntilClose():
-                self.may_keep_alive = False
         if not self.may_keep_alive:
             head += b"Connection: close\r\n"
         self._pending = head + END

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.foundation.addresses import Address, parse_address
 from gateway.http1 import limits
-from gateway.http1.parser import end_of_head
+from gateway.http1.parser import END_OF_HEAD
 from gateway.proxy.admission import prefix_of
 from gateway.proxy.exchange import Exchange, handle
 from gateway.proxy.heads import HeadMemory
@@ -98,15 +98,15 @@ class ClientConnection(Wire):
     async def _read_head(self) -> bytes | None:
         """The bytes of the next head without its empty line; one that is too large is cut and refused by the parser."""
         searched = 0
-        while not self.buffer or (end := end_of_head(self.buffer, searched)) < 0:
-            searched = len(self.buffer)
-            if searched > limits.HEAD_BYTES:
+        while (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
+            if len(self.buffer) > limits.HEAD_BYTES:
                 return self.take()
+            was_empty, searched = not self.buffer, max(0, len(self.buffer) - 3)
             if not await self.more():
                 return None
-            if not searched:
+            if was_empty:
                 self.deadline = self.loop.time() + self.service.timeouts.head
-        block, self.buffer = self.buffer[: end - 4], self.buffer[end:]
+        block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
         return block
 
     async def _linger(self) -> None:

@@ -47,7 +47,7 @@ async def handle(exchange: "Exchange") -> None:
     service, snapshot = exchange.service, exchange.snapshot
     try:
         # 1. Admission: may we take it at all.
-        if service.is_full:
+        if len(service.live.running) >= service.limits.exchanges:
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 503))
 
         # 2. Hygiene: one meaning, nothing forged.
@@ -85,7 +85,7 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
 
         # From here on the decision is made again when authority changes, also while we wait.
-        service.live.add(exchange)
+        service.live.running[id(exchange)] = exchange
         if service.snapshot is not snapshot:
             # The policy changed while we asked who this is, and the running ones were reviewed without us.
             await service.live.review([exchange])
@@ -125,6 +125,7 @@ class Exchange:
         "connection",
         "credentials",
         "cut_reason",
+        "decided_at",
         "fault",
         "match",
         "on_cut",
@@ -146,30 +147,33 @@ class Exchange:
         "upstream",
     )
 
+    request: Request | None
+    match: Match | None
+    ruling: Ruling | None
+    body: RequestBody | None
+    upload: asyncio.Task[None] | None
+    upload_error: BadRequest | TooLarge | ClientGone | None
+    upstream: UpstreamConnection | None
+    origin: Upstream | None
+    refused: Reason | None
+    recorded: Reason | None
+    on_cut: Callable[[int], None] | None
+    stranger: str
+    """The client that this counts for, if nobody has signed in."""
+
     def __init__(self, service: "Service", connection: "ClientConnection", block: bytes) -> None:
         self.service, self.connection, self.block = service, connection, block
         self.snapshot = service.snapshot
         self.started = service.clock.monotonic()
         self.request_id = service.next_request_id()
         self.reply = Reply(connection)
-        self.request: Request | None = None
-        self.match: Match | None = None
         self.credentials: Credentials = NO_CREDENTIALS
         self.principal: Principal = ANONYMOUS
-        self.ruling: Ruling | None = None
-        self.body: RequestBody | None = None
-        self.upload: asyncio.Task[None] | None = None
-        self.upload_error: BadRequest | TooLarge | ClientGone | None = None
-        self.upstream: UpstreamConnection | None = None
-        self.origin: Upstream | None = None
-        self.refused: Reason | None = None
-        self.fault = ""
-        self.cut_reason = ""
-        self.on_cut: Callable[[int], None] | None = None
+        self.request = self.match = self.ruling = self.body = self.upload = self.upload_error = None
+        self.upstream = self.origin = self.refused = self.recorded = self.on_cut = None
+        self.fault = self.cut_reason = self.stranger = ""
+        self.decided_at = 0.0
         self.tunnelled = 0
-        self.recorded: Reason | None = None
-        self.stranger = ""
-        """The client that this counts for, if nobody has signed in."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} status={self.reply.status} fault={self.fault or None}>"
@@ -209,7 +213,8 @@ class Exchange:
 
     def rule(self, match: Match, principal: Principal) -> Ruling:
         """The decision on this request. The connection's last one, if that was on the same question and still holds."""
-        directory, connection, now = self.service.directory, self.connection, self.service.clock.now()
+        directory, connection = self.service.directory, self.connection
+        now = self.decided_at = self.service.clock.now()
         is_tenant_known = match.tenant is None or directory.knows_tenant(match.tenant)
         last = connection.ruling
         if last is not None and last.answers(self.snapshot, match, principal, now, is_tenant_known):
@@ -259,17 +264,14 @@ class Exchange:
 
     def decision_record(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
         """A decision on whatever is known of the request so far."""
-        return self._record(reason, self._ruling_fragment(decision, reason, detail, missing))
+        self.recorded = reason
+        fragment = self._ruling_fragment(decision, reason, detail, missing)
+        return events.decision(fragment, self.service.clock.now(), self.request_id, self.principal.otp_time)
 
     def allow_record(self, ruling: Ruling) -> bytes:
-        reason = ruling.decision.reason
+        reason = self.recorded = ruling.decision.reason
         ruling.record = ruling.record or self._ruling_fragment("allow", reason)
-        return self._record(reason, ruling.record)
-
-    def _record(self, reason: Reason, ruling: bytes) -> bytes:
-        self.recorded = reason
-        now, otp_time = self.service.clock.now(), self.principal.otp_time
-        return events.decision(ruling, now, self.request_id, None if otp_time is None else now - otp_time)
+        return events.decision(ruling.record, self.decided_at, self.request_id, self.principal.otp_time)
 
     def _ruling_fragment(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
         request, match = self.request, self.match
@@ -289,9 +291,6 @@ class Exchange:
             secret=match.secret_positions if match else (),
         )
 
-    def upstream_answered(self) -> None:
-        self.service.count_upstream(self.application.name, self.service.clock.monotonic() - self.started)
-
     def end_upstream(self, *, is_reusable: bool) -> None:
         """Keep the upstream connection for the next request, or close it."""
         connection, self.upstream = self.upstream, None
@@ -307,12 +306,13 @@ class Exchange:
     def finish(self) -> None:
         """The end of every exchange, whatever happened: nothing stays open, nothing stays uncounted."""
         service, reply = self.service, self.reply
-        service.live.remove(self)
+        service.live.running.pop(id(self), None)
         if self.stranger:
             service.strangers.leave(self.stranger)
         if self.upload is not None and not self.upload.done():
             self.upload.cancel()
-        self.end_upstream(is_reusable=False)
+        if self.upstream is not None:
+            self.end_upstream(is_reusable=False)
         seconds = service.clock.monotonic() - self.started
         if self.recorded is not None:
             service.journal.append(

@@ -9,7 +9,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.http1.framing import Chunked, ContentLength, UntilClose, decoder, response_framing
+from gateway.http1.framing import Chunked, ContentLength, Framing, UntilClose, decoder, response_framing
 from gateway.http1.messages import BadMessage, BadRequest, BadResponse, ResponseHead
 from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
 from gateway.identity.tokens import Signed
@@ -70,7 +70,7 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
     if taken is not None:
         connection, exchange.origin = exchange.upstream, _ = taken
         try:
-            await _send(exchange, request, connection)
+            _send(exchange, request, connection)
             return await _response_head(exchange, connection)
         except UpstreamError as error:
             may_repeat = request.method in SAFE_METHODS and exchange.body is None
@@ -78,11 +78,11 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
                 raise
             connection.abort()
     connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
-    await _send(exchange, request, connection)
+    _send(exchange, request, connection)
     return await _response_head(exchange, connection)
 
 
-async def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
+def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
     head = _head(exchange, request)
     body = exchange.body
     if body is None:
@@ -90,7 +90,7 @@ async def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnec
         return
     if isinstance(request.framing, ContentLength) and body.is_here:
         # The common small body: it goes out with the head, in one write.
-        head += await body.receive(exchange.service.limits.body_bytes)
+        head += body.take(exchange.service.limits.body_bytes)
     upstream.write(head)
     if not body.is_complete:
         exchange.upload = asyncio.get_running_loop().create_task(_upload(exchange, body, upstream))
@@ -125,7 +125,7 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
         upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
     head = await upstream.read_head(exchange.service.memory)
     upstream.deadline = None
-    exchange.upstream_answered()
+    exchange.service.count_upstream(exchange)
     return head
 
 
@@ -133,12 +133,25 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
     upstream, reply = _upstream(exchange), exchange.reply
     framing, is_reusable, reply_head = _passage(exchange, upstream, head)
-    body = decoder(framing, BadResponse)
     if not exchange.body_is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
         reply.may_keep_alive = False
     reply.head(head.status, reply_head, framing)
+    if isinstance(framing, ContentLength) and len(upstream.buffer) == framing.length:
+        # The common small answer: it is here as a whole, and goes out in one write.
+        payload = upstream.take()
+    else:
+        payload = await _stream_body(exchange, upstream, framing)
+    reply.end(payload)
+    exchange.end_upstream(is_reusable=is_reusable)
+    if not exchange.connection.may_write:
+        await reply.room()
+
+
+async def _stream_body(exchange: "Exchange", upstream: UpstreamConnection, framing: Framing) -> bytes:
+    """A body piece by piece, as it comes and as fast as the client takes it; returns the last piece."""
+    body, reply = decoder(framing, BadResponse), exchange.reply
     payload, is_last = b"", body.complete
     while not is_last:
         if not upstream.buffer:
@@ -146,9 +159,7 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
         payload, is_last = await upstream.read_body(body)
         if not is_last:
             await reply.body(payload)
-    reply.end(payload)
-    exchange.end_upstream(is_reusable=is_reusable)
-    await reply.room()
+    return payload
 
 
 def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseHead) -> Passage:
@@ -192,7 +203,7 @@ def _head(exchange: "Exchange", request: Request) -> bytes:
     ruling = exchange.ruling
     if ruling is None:
         raise RuntimeError("the request has not been decided on")
-    if exchange.service.clock.now() >= ruling.renew_at:
+    if exchange.decided_at >= ruling.renew_at:
         assertion = exchange.assertion(ruling)
         ruling.renew_at = inf if assertion is None else assertion.renew_at
         lines = _request_lines(exchange, request, assertion)

@@ -38,19 +38,11 @@ class Live:
 
     def __init__(self, decide_again: Callable[[Running], Awaitable[str | None]]) -> None:
         self._decide_again = decide_again
-        self._running: dict[int, Running] = {}
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def add(self, exchange: Running) -> None:
-        self._running[id(exchange)] = exchange
-
-    def remove(self, exchange: Running) -> None:
-        self._running.pop(id(exchange), None)
+        self.running: dict[int, Running] = {}
+        """By `id`. An exchange enters and leaves by itself: two calls less for each request."""
 
     def all(self) -> list[Running]:
-        return list(self._running.values())
+        return list(self.running.values())
 
     async def identities_changed(self, ids: Collection[str]) -> None:
         changed = frozenset(ids)
@@ -67,7 +59,7 @@ class Live:
         loop = asyncio.get_running_loop()
         slice_end = loop.time() + SLICE_SECONDS
         for exchange in exchanges:
-            if id(exchange) not in self._running:
+            if id(exchange) not in self.running:
                 continue
             try:
                 reason = await self._decide_again(exchange)
@@ -76,7 +68,7 @@ class Live:
                 log.exception("a running exchange could not be decided again")
                 reason = Reason.FAULT.value
             # One that ended meanwhile has left its connection to the next.
-            if reason is not None and id(exchange) in self._running:
+            if reason is not None and id(exchange) in self.running:
                 exchange.cut(reason)
             if loop.time() > slice_end:
                 await asyncio.sleep(0)

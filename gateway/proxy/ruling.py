@@ -20,11 +20,23 @@ if TYPE_CHECKING:
 class Ruling:
     """Bytes that are worked out later, when they are first needed, are empty until then."""
 
-    __slots__ = ("counters", "decision", "head", "made_at", "question", "record", "renew_at", "snapshot", "until")
+    __slots__ = (
+        "counters",
+        "decision",
+        "head",
+        "is_allow",
+        "made_at",
+        "question",
+        "record",
+        "renew_at",
+        "snapshot",
+        "until",
+    )
 
     def __init__(self, snapshot: "Snapshot", question: Question) -> None:
         self.snapshot, self.question = snapshot, question
         self.decision: Decision = decide(snapshot.policy, question)
+        self.is_allow = self.decision.verdict is Verdict.ALLOW
         self.made_at = question.now
         self.until = inf if self.decision.until is None else self.decision.until
         self.record = b""
@@ -38,10 +50,6 @@ class Ruling:
 
     def __repr__(self) -> str:
         return f"<Ruling {self.decision.verdict} {self.decision.reason}>"
-
-    @property
-    def is_allow(self) -> bool:
-        return self.decision.verdict is Verdict.ALLOW
 
     def answers(
         self, snapshot: "Snapshot", match: Match, principal: Principal, now: float, is_tenant_known: bool

@@ -113,10 +113,6 @@ class Service:
         self._counters: dict[tuple[str, str, str, int, Reason], Counters] = {}
         self._upstream_seconds: dict[str, Callable[[float], None]] = {}
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.live) >= self.limits.exchanges
-
     def admits_stranger(self, client: str) -> bool:
         most = self.limits.exchanges
         return not self.strangers.is_over(client, most * ALL_STRANGERS, max(1, most * ONE_CLIENT))
@@ -159,13 +155,14 @@ class Service:
         counters.decisions[0] += 1
         counters.observe_seconds(seconds)
 
-    def count_upstream(self, application: str, seconds: float) -> None:
+    def count_upstream(self, exchange: Exchange) -> None:
         """The time until an application's response head."""
+        application = exchange.application.name
         observe = self._upstream_seconds.get(application)
         if observe is None:
             observe = self.metrics.histogram("gateway_upstream_seconds", application)
             self._upstream_seconds[application] = observe
-        observe(seconds)
+        observe(self.clock.monotonic() - exchange.started)
 
     def _counters_of(self, exchange: Exchange) -> Counters:
         match, ruling = exchange.match, exchange.ruling
@@ -222,7 +219,7 @@ class Service:
                 wire.expire()
         self.upstreams.sweep()
         self.metrics.set("gateway_connections", len(self.connections))
-        self.metrics.set("gateway_streams", len(self.live))
+        self.metrics.set("gateway_streams", len(self.live.running))
         self.metrics.set("gateway_sessions", self.directory.live_sessions())
         self.metrics.set("gateway_audit_backlog", self.journal.backlog)
 
@@ -241,7 +238,7 @@ class Service:
             connection.abort()
         self.upstreams.close_idle()
         # The journal is closed after us, and each of them has an outcome to record.
-        while len(self.live) and self.loop.time() < deadline + quiet_seconds:  # noqa: ASYNC110 - at the very end.
+        while len(self.live.running) and self.loop.time() < deadline + quiet_seconds:  # noqa: ASYNC110 - at the very end.
             await asyncio.sleep(DRAIN_STEP_SECONDS)
 
     def _say_restart(self, *, tunnels_only: bool) -> None:

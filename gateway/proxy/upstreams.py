@@ -11,7 +11,7 @@ from gateway.foundation.clock import Clock
 from gateway.http1 import limits
 from gateway.http1.framing import BodyDecoder, Framing
 from gateway.http1.messages import BadMessage, ResponseHead
-from gateway.http1.parser import LineMemory, end_of_head, parse_response_head
+from gateway.http1.parser import END_OF_HEAD, LineMemory, parse_response_head
 from gateway.policy.endpoints import Upstream
 from gateway.policy.routes import Application
 from gateway.proxy.pool import Pool
@@ -86,13 +86,13 @@ class UpstreamConnection(Wire):
     async def read_head(self, memory: LineMemory) -> ResponseHead:
         """The next response head, informational ones included. Raises UpstreamError."""
         searched = 0
-        while not self.buffer or (end := end_of_head(self.buffer, searched)) < 0:
-            searched = len(self.buffer)
-            if searched > limits.HEAD_BYTES:
+        while (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
+            if len(self.buffer) > limits.HEAD_BYTES:
                 raise UpstreamError(Fault.BAD_RESPONSE, "head too large")
+            searched = max(0, len(self.buffer) - 3)
             if not await self.more():
                 raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
-        block, self.buffer = self.buffer[: end - 4], self.buffer[end:]
+        block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
         if self._last_head is not None and block == self._last_block:
             return self._last_head
         try:
@@ -140,7 +140,9 @@ class Upstreams:
     def take_idle(self, upstreams: tuple[Upstream, ...]) -> tuple[UpstreamConnection, Upstream] | None:
         """A connection that is open already."""
         for upstream in upstreams:
-            pool = self._pool(upstream)
+            pool = self._pools.get(upstream)
+            if pool is None:
+                continue
             while (connection := pool.take()) is not None:
                 if connection.at_end:
                     continue  # It has just ended, and the loop will tell us in a moment.

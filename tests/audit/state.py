@@ -39,7 +39,7 @@ class Records:
         self.clock = clock
         self.count = 0
 
-    def decision(self, *, otp_age: float | None = 12.5, **changes: object) -> bytes:
+    def decision(self, **changes: object) -> bytes:
         self.count += 1
         self.clock.advance(0.001)
         values: dict[str, object] = {
@@ -53,7 +53,7 @@ class Records:
             "client": "192.0.2.7",
         }
         made = ruling(self.identity, self.route, **(values | changes))  # type: ignore[arg-type]  # Changes of a test.
-        return decision(made, self.clock.now(), f"req-{self.count}", otp_age)
+        return decision(made, self.clock.now(), f"req-{self.count}", self.clock.now() - 12.5)
 
     def outcome(self) -> bytes:
         """Of the decision that was made last."""

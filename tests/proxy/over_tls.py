@@ -321,7 +321,7 @@ def test_an_answer_until_close_is_whole_only_with_close_notify(
             assert (await client.gets()).body == b"hello"
         else:
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
-            await gateway.until(lambda: not len(gateway.service.live))
+            await gateway.until(lambda: not len(gateway.service.live.running))
             assert (await gateway.records())[-1].get("fault") == "upstream-closed"
         await serving
         listening.close()
@@ -342,7 +342,7 @@ def test_an_application_with_a_certificate_of_nobodys_is_not_spoken_to(tell: Tel
             client.sends(request())
             assert (await client.gets()).status == 502
             assert application.was_left_alone
-            await gateway.until(lambda: not len(gateway.service.live))
+            await gateway.until(lambda: not len(gateway.service.live.running))
             assert (await gateway.records())[-1].get("fault") == "upstream-tls"
             await application.stop()
 

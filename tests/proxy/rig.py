@@ -265,7 +265,7 @@ class TestGateway:
 
     async def outcome(self) -> dict[str, Any]:
         """The only one, once the exchange has ended."""
-        await self.until(lambda: not len(self.service.live))
+        await self.until(lambda: not len(self.service.live.running))
         await self.settles()
         (only,) = [record for record in await self.records() if record["kind"] == "outcome"]
         return only

@@ -50,7 +50,7 @@ async def test_one_stranger_with_slow_forms_stops_nobody_else(gateway: TestGatew
     for _ in range(2):
         client = await gateway.connect()
         client.sends(SLOW + b"x")
-    await gateway.until(lambda: len(gateway.service.live) == 2)
+    await gateway.until(lambda: len(gateway.service.live.running) == 2)
     refused = await gateway.ask(request("/public/a"))
     assert refused.status == 429
     assert refused.value("Retry-After")

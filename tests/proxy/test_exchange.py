@@ -316,7 +316,7 @@ async def test_a_journal_that_hangs_is_503_after_one_second(gateway: TestGateway
     gateway.disk.answers.clear()
     client = await gateway.connect()
     client.sends(request("/public/a"))
-    await gateway.until(lambda: len(gateway.service.live) or gateway.service.journal.backlog)
+    await gateway.until(lambda: len(gateway.service.live.running) or gateway.service.journal.backlog)
     gateway.pass_time(1.1)
     assert (await client.gets()).status == 503
     assert gateway.application.was_left_alone

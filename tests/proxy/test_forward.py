@@ -497,7 +497,7 @@ async def test_a_silent_application_is_504_after_its_time(gateway: TestGateway) 
     await peer.sees()
     gateway.pass_time(19)
     await gateway.settles()
-    assert len(gateway.service.live) == 1
+    assert len(gateway.service.live.running) == 1
     gateway.pass_time(2)
     assert (await client.gets()).status == 504
     assert await peer.is_closed()
@@ -517,7 +517,7 @@ async def test_the_time_for_an_answer_begins_when_the_upload_has_ended(gateway: 
     await peer.reads(1)
     gateway.pass_time(19)
     await gateway.settles()
-    assert len(gateway.service.live) == 1
+    assert len(gateway.service.live.running) == 1
     gateway.pass_time(2)
     assert (await client.gets()).status == 504
 
@@ -631,7 +631,7 @@ async def test_nothing_stays_behind(gateway: TestGateway) -> None:
     for side in gateway._sides:
         side.closes()
     await gateway.until(lambda: not gateway.service.connections)
-    assert len(gateway.service.live) == 0
+    assert len(gateway.service.live.running) == 0
     assert len(upstream_connections(gateway)) == 1
 
 

@@ -122,7 +122,7 @@ async def test_authority_that_ends_while_the_record_is_written_is_noticed(gatewa
     gateway.disk.answers.clear()
     client = await gateway.connect()
     client.sends(request("/mine/a", visitor.header))
-    await gateway.until(lambda: len(gateway.service.live) == 1)
+    await gateway.until(lambda: len(gateway.service.live.running) == 1)
     await gateway.revokes(visitor)
     gateway.disk.answers.set()
     assert await client.is_closed()
@@ -248,7 +248,7 @@ class Stream:
 def registry(decide: Callable[[Stream], Awaitable[str | None]], *streams: Stream) -> Live:
     live = Live(decide)
     for stream in streams:
-        live.add(stream)
+        live.running[id(stream)] = stream
     return live
 
 
@@ -273,7 +273,7 @@ async def test_one_that_ended_meanwhile_is_left_alone() -> None:
     """Its connection may be in another exchange by now."""
 
     async def decide(stream: Stream) -> str | None:
-        live.remove(stream)
+        live.running.pop(id(stream))
         return "sign-in"
 
     stream = Stream("usr_1")

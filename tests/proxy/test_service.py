@@ -109,6 +109,6 @@ async def test_at_the_deadline_whatever_runs_is_cut_and_recorded(gateway: TestGa
     await client.reader.readuntil(b"hello")
     await gateway.service.drain(0.0)
     # Whoever drains closes the journal next: the outcome has to be there.
-    assert len(gateway.service.live) == 0
+    assert gateway.service.live.all() == []
     assert await peer.is_closed()
     assert (await gateway.outcome())["fault"] == "restart"
