@@ -3,15 +3,17 @@
 Law:
 - **A commit that is acknowledged is durable.** One that fails may be on disk or not, and may still come to be: its
   record keeps its place in the chain. So a failed commit means "do not go on", never "it is not recorded".
-- A waiting commit is answered within `deadline_seconds`, whatever the disk does. From the first failure on, new ones
-  are refused at once, until something became durable again.
+- A waiting commit is answered within `deadline_seconds` of its batch's turn, and turns are `commit_interval` apart,
+  whatever the disk does. From the first failure on, new ones are refused at once, until something became durable again.
 - A write that fails (disk full, folder gone) is repeated until it succeeds. A sync that fails is not: `on_fatal` is
   called and the process must end (see `files.SyncFailed`).
 - `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
   buffer can't take is dropped and counted; the count is in the `journal:healed` record.
 
-Threads: all methods belong to the loop's thread, and so do futures and state; the commit thread owns the
-`SegmentWriter` and speaks to the loop by `call_soon_threadsafe` only; `_lock` guards the batch that is being filled.
+Threads: all methods belong to the loop's thread, and so do futures, state and the batch that is being filled. One batch
+at a time is handed over to the commit thread, which owns the `SegmentWriter` and speaks to the loop by
+`call_soon_threadsafe` only. So there is no lock, and each commit wakes each of the two threads once: what they cost each
+other at the interpreter's lock was more than the sealing and the write together.
 """
 
 import asyncio
@@ -19,11 +21,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVarTuple, Unpack
 
 from gateway.audit.chain import MAX_LINE, Head, Opening
@@ -47,6 +49,8 @@ _LOG = logging.getLogger(__name__)
 class Limits:
     commit_interval: float = 0.002
     """Seconds between the starts of two commits: what a batch has time to grow in."""
+    check_interval: float = 0.1
+    """Seconds after which a commit looks again whether its segment is still where a reader would find it."""
     deadline_seconds: float = 1.0
     buffered_bytes: int = 8 << 20
     segment_bytes: int = 16 << 20
@@ -67,13 +71,11 @@ _ENDED = frozenset({_State.CLOSED, _State.DEAD})
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """What becomes durable together. The commit thread reads `fragments` and sets `is_durable`, and no more."""
+    """What becomes durable together. The commit thread reads `fragments` and sets `is_durable`, once it is handed over."""
 
     fragments: list[bytes] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     size: int = 0
-    deadline: float = 0.0
-    """Loop time at which the first waiter has waited long enough."""
     is_durable: bool = False
 
 
@@ -97,15 +99,23 @@ class Journal:
         self._on_fatal, self._observe = on_fatal, observe_commit
         self.opening = _opening(process, node, clock, entropy)
         folder = state_dir / FOLDER / self.opening.chain
-        self._writer = SegmentWriter(folder, self.opening, files or SystemFiles(), self._limits.segment_bytes)
+        self._writer = SegmentWriter(
+            folder,
+            self.opening,
+            files or SystemFiles(),
+            segment_bytes=self._limits.segment_bytes,
+            check_interval=self._limits.check_interval,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._commit_thread, name="journal", daemon=True)
         self._preparing: threading.Thread | None = None
-        self._wake, self._closing = threading.Event(), threading.Event()
-        self._is_woken = False
-        self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._filling = _Batch()
-        self._flying: deque[_Batch] = deque()
+        self._flying: _Batch | None = None
+        self._handed_over: SimpleQueue[_Batch | None] = SimpleQueue()
+        """To the commit thread; None ends it."""
+        self._handed_over_at = float("-inf")
+        self._turn: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._state, self._why = _State.NEW, "the journal has not been started"
         self._refused = self._unacknowledged = self._dropped = 0
@@ -129,6 +139,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._state = _State.OPEN
         self._thread.start()
+        self._plan()
 
     async def close(self) -> None:
         """End the chain with `chain:close`. Raises JournalUnavailable if that can't be made durable."""
@@ -144,7 +155,10 @@ class Journal:
         finally:
             self._state = _State.CLOSED
             self._closing.set()
-            self._wake.set()
+            rest, self._filling = self._filling, _Batch()
+            if rest.fragments:
+                self._handed_over.put(rest)
+            self._handed_over.put(None)
             await asyncio.to_thread(self._thread.join, self._limits.deadline_seconds)
             if not self._thread.is_alive():
                 self._writer.close()
@@ -174,37 +188,32 @@ class Journal:
         if self._state is not _OPEN or loop is None:
             self._refused += 1
             raise JournalUnavailable(self._why)
-        batch = self._put(fragment)
-        if batch is None:
+        if not self._put(fragment):
             self._refused += 1
             raise JournalUnavailable("the journal can't keep up")
-        # The batch may be on its way to the disk already; whoever settles it comes after us, on this thread.
         future = loop.create_future()
-        batch.waiters.append(future)
-        if len(batch.waiters) == 1:
-            batch.deadline = loop.time() + self._limits.deadline_seconds
-            if self._watch is None:
-                self._watch = loop.call_at(batch.deadline, self._expire)
-        if not self._is_woken:
-            self._is_woken = True
-            self._wake.set()
+        waiters = self._filling.waiters
+        waiters.append(future)
+        if len(waiters) == 1:
+            self._plan()
         return future
 
     def append(self, fragment: bytes) -> None:
         """For what nobody waits for: outcomes. See the law."""
-        if self._state in _ENDED or self._put(fragment) is None:
+        if self._state in _ENDED or not self._put(fragment):
             self._dropped += 1
+        elif self._turn is None and self._flying is None:
+            self._plan()
 
-    def _put(self, fragment: bytes) -> _Batch | None:
-        """Into the batch that is being filled; None if there is no room."""
-        size = len(fragment)
-        with self._lock:
-            batch = self._filling
-            if size > _MAX_FRAGMENT or batch.size + size > self._limits.buffered_bytes:
-                return None
-            batch.fragments.append(fragment)
-            batch.size += size
-            return batch
+    def _put(self, fragment: bytes) -> bool:
+        """Into the batch that is being filled; False if there is no room."""
+        batch, length = self._filling, len(fragment)
+        size = batch.size + length
+        if length > _MAX_FRAGMENT or size > self._limits.buffered_bytes:
+            return False
+        batch.fragments.append(fragment)
+        batch.size = size
+        return True
 
     def head(self) -> Head:
         """The last durable record."""
@@ -216,12 +225,35 @@ class Journal:
         return sum(len(batch.fragments) for batch in self._unsettled())
 
     def _unsettled(self) -> tuple[_Batch, ...]:
-        with self._lock:
-            return (*self._flying, self._filling)
+        return (self._filling,) if self._flying is None else (self._flying, self._filling)
+
+    # Whose turn it is
+
+    def _plan(self) -> None:
+        """Hand over what has gathered when its time comes, unless a batch is on its way: then when it has arrived."""
+        batch = self._filling
+        if self._flying is not None or self._loop is None or not batch.fragments:
+            return
+        if self._turn is not None:
+            self._turn.cancel()
+        now = self._loop.time()
+        when = self._handed_over_at + self._limits.commit_interval if batch.waiters else now + IDLE_SECONDS
+        # Not at once even if it is late: whatever else this round of the loop brings goes along.
+        self._turn = self._loop.call_at(max(when, now), self._hand_over)
+
+    def _hand_over(self) -> None:
+        loop, self._turn = self._loop, None
+        if loop is None:
+            return
+        batch, self._filling = self._filling, _Batch()
+        self._flying = batch
+        self._handed_over_at = loop.time()
+        self._handed_over.put(batch)
+        if self._watch is None:
+            self._watch = loop.call_later(self._limits.deadline_seconds, self._expire)
 
     def _settle(self, batch: _Batch, seconds: float) -> None:
-        with self._lock:
-            self._flying.remove(batch)
+        self._flying = None
         for waiter in batch.waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -229,17 +261,16 @@ class Journal:
             self._observe(seconds)
         if self._state is _State.REFUSING or (self._state is _State.OPEN and self._dropped):
             self._heal()
+        self._plan()
 
     def _expire(self) -> None:
         """Fail what has waited too long: a sync that hangs returns to nobody."""
         self._watch = None
-        if self._loop is None:
+        if self._loop is None or self._flying is None or self._flying.is_durable:
             return
-        waiting = [batch.deadline for batch in self._unsettled() if batch.waiters and not batch.is_durable]
-        if not waiting:
-            return
-        if min(waiting) > self._loop.time():
-            self._watch = self._loop.call_at(min(waiting), self._expire)
+        deadline = self._handed_over_at + self._limits.deadline_seconds
+        if deadline > self._loop.time():
+            self._watch = self._loop.call_at(deadline, self._expire)
         else:
             self._refuse("the disk under the journal does not answer")
 
@@ -271,9 +302,8 @@ class Journal:
             dropped=self._dropped,
         )
         self._refused = self._unacknowledged = self._dropped = 0
-        with self._lock:
-            self._filling.fragments.append(healed)
-            self._filling.size += len(healed)
+        self._filling.fragments.append(healed)
+        self._filling.size += len(healed)
         _LOG.warning("the journal can be written again", extra={"chain": self.opening.chain})
 
     def _die(self, fault: SyncFailed) -> None:
@@ -287,7 +317,8 @@ class Journal:
     def _commit_thread(self) -> None:
         fault: SyncFailed | None = SyncFailed("the journal's thread ended by a fault of its own")
         try:
-            self._commit_until_closed()
+            while (batch := self._handed_over.get()) is not None:
+                self._commit_batch(batch)
             fault = None
         except SyncFailed as error:
             fault = error
@@ -295,33 +326,8 @@ class Journal:
             if fault is not None:
                 self._post(self._die, fault)
 
-    def _commit_until_closed(self) -> None:
-        started = float("-inf")
-        while True:
-            self._wake.wait(IDLE_SECONDS)
-            self._wake.clear()
-            pause = started + self._limits.commit_interval - time.monotonic()
-            if pause > 0:
-                time.sleep(pause)
-            is_closing = self._closing.is_set()
-            batch = self._take()
-            if batch is not None:
-                started = time.monotonic()
-                self._commit_batch(batch, started)
-            elif is_closing:
-                return
-
-    def _take(self) -> _Batch | None:
-        self._is_woken = False
-        with self._lock:
-            batch = self._filling
-            if not batch.fragments:
-                return None
-            self._filling = _Batch()
-            self._flying.append(batch)
-        return batch
-
-    def _commit_batch(self, batch: _Batch, started: float) -> None:
+    def _commit_batch(self, batch: _Batch) -> None:
+        started = time.monotonic()
         self._writer.seal(batch.fragments)
         while True:
             try:

@@ -4,9 +4,10 @@ Law:
 - A record is sealed once. Its bytes keep their place in the chain until they are durable: a failed write is repeated
   with the same bytes at the same offset, so there is no gap, no double and no second version of a number. The keeper
   may have signed a part of them meanwhile: a segment that a write failed in is neither left for the next nor cut.
-- `flush` returns only when all that was sealed is durable, under the name where a reader looks for it. That return is
-  the commit point. When it raises OSError nothing is known of the bytes, and `flush` may be called again; when it
-  raises SyncFailed it may not, and the process must end.
+- `flush` returns only when all that was sealed is durable. That return is the commit point. When it raises OSError
+  nothing is known of the bytes, and `flush` may be called again; when it raises SyncFailed it may not, and the process
+  must end. The two come from two calls, a write and a sync: one that does both (RWF_DSYNC) does not say which failed.
+- It is under the name where a reader looks for it, or was so `check_interval` seconds ago.
 - Segments are filled with zeros ahead, because a sync that changes no metadata takes half the time. A reader ends a
   segment at its first zero byte. Sizes double up to `segment_bytes`, so that a quiet process stays small.
 - A new segment's name is durable before the first record in it is.
@@ -14,6 +15,7 @@ Law:
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +43,19 @@ class _Segment:
     size: int
     used: int = 0
     is_tried: bool = False
+    check_at: float = 0.0
+    """On the monotonic clock: when to look again whether it is still where a reader would find it."""
 
 
 class SegmentWriter:
     """The only writer of one chain. Calls block; one thread at a time, `prepare_next` apart."""
 
-    def __init__(self, folder: Path, opening: Opening, files: Files, segment_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, opening: Opening, files: Files, *, segment_bytes: int, check_interval: float
+    ) -> None:
         self.folder = folder
         self._files = files
-        self._segment_bytes = segment_bytes
+        self._segment_bytes, self._check_interval = segment_bytes, check_interval
         self._shared = origin(opening)
         self._lock: int | None = None
         self._segment: _Segment | None = None
@@ -102,12 +108,20 @@ class SegmentWriter:
         write_all(self._files, segment.descriptor, self._unsynced, segment.used)
         with syncing(segment.path):
             self._files.fdatasync(segment.descriptor)
-        if not self._files.is_at(segment.descriptor, segment.path):
-            raise FileNotFoundError(f"{segment.path} was moved away or removed")
+        self._check_place(segment)
         segment.used += len(self._unsynced)
         segment.is_tried = False
         self._unsynced = b""
         self._durable = self._sealed
+
+    def _check_place(self, segment: _Segment) -> None:
+        """Raises FileNotFoundError. A look costs two calls that let go of the interpreter, so not with every commit."""
+        now = time.monotonic()
+        if now < segment.check_at:
+            return
+        if not self._files.is_at(segment.descriptor, segment.path):
+            raise FileNotFoundError(f"{segment.path} was moved away or removed")
+        segment.check_at = now + self._check_interval
 
     @property
     def wants_next(self) -> bool:

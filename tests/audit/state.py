@@ -26,7 +26,7 @@ ALICE = Principal(
     amr=("pwd", "otp"),
 )
 KEYS = KeySet((Key("journal", "k1", 0.0, b"\x07" * 32),))
-SMALL = Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=4096)
+SMALL = Limits(commit_interval=0.0, check_interval=0.0, deadline_seconds=0.3, segment_bytes=4096)
 
 
 class Records:

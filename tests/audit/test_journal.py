@@ -306,6 +306,8 @@ def test_what_became_durable_is_not_failed_by_a_hang_that_came_after(gateway: Ga
         journal = gateway.journal()
         journal.start()
         first = journal.commit(gateway.records.decision())
+        while journal._flying is None:
+            await asyncio.sleep(0)
         while journal.head().seq == 0:
             time.sleep(0.01)  # noqa: ASYNC251 - the loop must not hear of it yet.
         files.released.clear()
@@ -345,6 +347,27 @@ def test_a_journal_that_is_moved_away_is_refused_and_heals_when_it_is_back(gatew
     gateway.sign()
     report = gateway.verify()
     assert report.ok, report.lines()
+
+
+@pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "under-load"])
+def test_a_journal_that_is_moved_away_is_missed_within_a_second(gateway: Gateway, is_idle: bool) -> None:
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits())
+        journal.start()
+        await journal.commit(gateway.records.decision())
+        (gateway.state_dir / "journal").rename(gateway.state_dir / "elsewhere")
+        moved = time.monotonic()
+        if is_idle:
+            await asyncio.sleep(Limits().check_interval)
+        with pytest.raises(JournalUnavailable, match="moved away"):
+            # The first one, if nobody has asked for a while.
+            while not is_idle or journal.head().seq == 1:
+                await journal.commit(gateway.records.decision())
+        assert time.monotonic() - moved < 1
+        with pytest.raises(JournalUnavailable):
+            await journal.close()
+
+    asyncio.run(story())
 
 
 def test_a_journal_that_moves_while_it_rotates_heals_too(gateway: Gateway) -> None:
