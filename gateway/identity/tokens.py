@@ -40,12 +40,13 @@ _Key = tuple[str, str, str | None, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """An assertion that was made, and until when it may be handed out."""
+    """An assertion that was made, and the time within which it may be handed out: `issued <= now < renew_at`."""
 
     principal: Principal
     text: str
+    issued: float
+    """Unix seconds. Before it, after the clock was set back, no application takes it."""
     renew_at: float
-    """Unix seconds."""
 
 
 class AssertionSigner:
@@ -68,7 +69,7 @@ class AssertionSigner:
         key = (principal.credential.id, application, tenant, permissions)
         now = self._clock.now()
         cached = self._young.get(key) or self._old.get(key)
-        if cached is not None and now < cached.renew_at and _same(cached.principal, principal):
+        if cached is not None and cached.issued <= now < cached.renew_at and _same(cached.principal, principal):
             return cached
         fresh = self._sign(principal, key, now)
         if len(self._young) >= self._generation_size:
@@ -98,7 +99,7 @@ class AssertionSigner:
         }
         key_id = self._keyset.signing(now).id
         text = jwt.encode(claims, self._keys[key_id], algorithm=ALGORITHM, headers={"kid": key_id})
-        return Signed(principal, text, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
+        return Signed(principal, text, issued, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
 
 
 def jwks(keys: KeySet) -> dict[str, list[dict[str, Any]]]:

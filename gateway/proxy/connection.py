@@ -97,15 +97,17 @@ class ClientConnection(Wire):
 
     async def _read_head(self) -> bytes | None:
         """The bytes of the next head without its empty line; one that is too large is cut and refused by the parser."""
-        searched = 0
+        was_idle, searched = not self.buffer, 0
+        if was_idle and not await self.more():
+            return None
         while (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
             if len(self.buffer) > limits.HEAD_BYTES:
                 return self.take()
-            was_empty, searched = not self.buffer, max(0, len(self.buffer) - 3)
+            if was_idle:
+                was_idle, self.deadline = False, self.loop.time() + self.service.timeouts.head
+            searched = max(0, len(self.buffer) - 3)
             if not await self.more():
                 return None
-            if was_empty:
-                self.deadline = self.loop.time() + self.service.timeouts.head
         block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
         return block
 

@@ -52,7 +52,7 @@ async def handle(exchange: "Exchange") -> None:
 
         # 2. Hygiene: one meaning, nothing forged.
         request = exchange.connection.heads.examine(exchange.block)
-        if isinstance(request, Refusal):
+        if not isinstance(request, Request):
             return await answers.refuse(exchange, request)
         exchange.accept(request)
         if request.body_bytes > service.limits.body_bytes:
@@ -66,11 +66,11 @@ async def handle(exchange: "Exchange") -> None:
 
         # 4. Identity: checked afresh, every time.
         credentials = request.credentials
-        if isinstance(credentials, Reason):
+        if not isinstance(credentials, Credentials):
             return await answers.refuse(exchange, Refusal(credentials, 400))
         exchange.credentials = credentials
         principal = await authenticate(credentials, request.host, service.directory)
-        if isinstance(principal, Reason):
+        if not isinstance(principal, Principal):
             return await answers.refuse(exchange, Refusal(principal, 401))
         exchange.principal = principal
         if crossing is not None:
@@ -120,6 +120,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "application",
         "block",
         "body",
         "connection",
@@ -147,6 +148,8 @@ class Exchange:
         "upstream",
     )
 
+    application: Application
+    """In the steps after the decision; not there before."""
     request: Request | None
     match: Match | None
     ruling: Ruling | None
@@ -195,13 +198,6 @@ class Exchange:
         return self.request
 
     @property
-    def application(self) -> Application:
-        """The application, in the steps after the decision."""
-        if self.match is None or self.match.application is None:
-            raise RuntimeError("the request has no application")
-        return self.match.application
-
-    @property
     def body_is_complete(self) -> bool:
         """Whether the next byte from the client is the next request's; unknown after a malformed head."""
         return self.request is not None and (self.body is None or self.body.is_complete)
@@ -218,11 +214,17 @@ class Exchange:
         is_tenant_known = match.tenant is None or directory.knows_tenant(match.tenant)
         last = connection.ruling
         if last is not None and last.answers(self.snapshot, match, principal, now, is_tenant_known):
-            self.ruling = last
-            return last
-        question = Question(match, principal, now, connection.address, is_tenant_known)
-        ruling = self.ruling = Ruling(self.snapshot, question)
+            return self.take(last)
+        ruling = Ruling(self.snapshot, Question(match, principal, now, connection.address, is_tenant_known))
         connection.ruling = ruling if ruling.is_allow else None
+        return self.take(ruling)
+
+    def take(self, ruling: Ruling) -> Ruling:
+        """This is the decision that counts from now on."""
+        self.ruling, self.match = ruling, ruling.match
+        application = ruling.match.application
+        if application is not None:
+            self.application = application
         return ruling
 
     def own_cookies(self) -> dict[str, str]:
@@ -248,7 +250,7 @@ class Exchange:
         """Who this is, signed for the application; None for nobody."""
         if self.principal.is_anonymous:
             return None
-        permissions, tenant = ruling.decision.permissions, ruling.question.match.tenant
+        permissions, tenant = ruling.decision.permissions, ruling.match.tenant
         return self.service.signer.assertion(self.principal, self.application.name, tenant, permissions)
 
     def enter_as_stranger(self) -> bool:

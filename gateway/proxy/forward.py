@@ -203,9 +203,9 @@ def _head(exchange: "Exchange", request: Request) -> bytes:
     ruling = exchange.ruling
     if ruling is None:
         raise RuntimeError("the request has not been decided on")
-    if exchange.decided_at >= ruling.renew_at:
+    if not ruling.head_since <= exchange.decided_at < ruling.head_until:
         assertion = exchange.assertion(ruling)
-        ruling.renew_at = inf if assertion is None else assertion.renew_at
+        ruling.head_since, ruling.head_until = (assertion.issued, assertion.renew_at) if assertion else (0.0, inf)
         lines = _request_lines(exchange, request, assertion)
         ruling.head = request_head(request.method, request.target, lines)
     return b"%bX-Request-Id: %b\r\n\r\n" % (ruling.head, exchange.request_id.encode("ascii"))

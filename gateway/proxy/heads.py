@@ -102,4 +102,5 @@ def _with_target(known: Request, target: bytes) -> Request | Refusal:
         known.is_last,
         known.credentials,
         known.lines,
+        known.body_bytes,
     )

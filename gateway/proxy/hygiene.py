@@ -64,6 +64,8 @@ class Request(NamedTuple):
     """What it carries of ours, unproven; or why that is no honest request."""
     lines: tuple[bytes, ...]
     """The headers of the client's that an application gets (the gateway's own gets more: `application_lines`)."""
+    body_bytes: int
+    """What it declares as its Content-Length; 0 if it declares none."""
 
     @property
     def wants_page(self) -> bool:
@@ -72,10 +74,6 @@ class Request(NamedTuple):
         if mode:
             return mode == [b"navigate"]
         return any(b"text/html" in value for value in self.head.values(b"accept"))
-
-    @property
-    def body_bytes(self) -> int:
-        return self.framing.length if isinstance(self.framing, ContentLength) else 0
 
 
 def examine(block: bytes, memory: LineMemory, server_name: str | None) -> Request | Refusal:
@@ -105,8 +103,9 @@ def examine(block: bytes, memory: LineMemory, server_name: str | None) -> Reques
         return Refusal(Reason.MALFORMED, 400, "WebSocket request with a body")
     credentials = find_credentials(head.headers)
     lines = () if isinstance(credentials, Reason) else application_lines(head, credentials, is_ours=False)
+    is_last, length = wants_close(head), framing.length if isinstance(framing, ContentLength) else 0
     return Request(
-        head, head.method, path, target, host, authority, framing, is_websocket, wants_close(head), credentials, lines
+        head, head.method, path, target, host, authority, framing, is_websocket, is_last, credentials, lines, length
     )
 
 

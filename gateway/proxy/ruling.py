@@ -24,27 +24,31 @@ class Ruling:
         "counters",
         "decision",
         "head",
+        "head_since",
+        "head_until",
         "is_allow",
+        "is_tenant_known",
         "made_at",
-        "question",
+        "match",
+        "principal",
         "record",
-        "renew_at",
         "snapshot",
         "until",
     )
 
     def __init__(self, snapshot: "Snapshot", question: Question) -> None:
-        self.snapshot, self.question = snapshot, question
+        self.snapshot = snapshot
+        # One by one, since these are compared on each request, and the interpreter reads slots faster than tuples.
+        self.match, self.principal, self.made_at, _, self.is_tenant_known = question
         self.decision: Decision = decide(snapshot.policy, question)
         self.is_allow = self.decision.verdict is Verdict.ALLOW
-        self.made_at = question.now
         self.until = inf if self.decision.until is None else self.decision.until
         self.record = b""
         """What the records of all these decisions share (`events.ruling`)."""
         self.head = b""
         """The request that is forwarded, but for its id and its last empty line."""
-        self.renew_at = 0.0
-        """Unix seconds at which the assertion in `head` is too old."""
+        self.head_since = self.head_until = 0.0
+        """Unix seconds between which the assertion in `head` may be handed out."""
         self.counters: dict[int, Counters] = {}
         """By the status that was answered."""
 
@@ -56,11 +60,10 @@ class Ruling:
     ) -> bool:
         """Whether it is the answer to this question too. `match`: as `HeadMemory` gives it, one object for one request
         as long as that is the connection's last."""
-        asked = self.question
         return (
-            asked.match is match
-            and asked.principal is principal
+            self.match is match
+            and self.principal is principal
             and self.snapshot is snapshot
-            and asked.is_tenant_known is is_tenant_known
+            and self.is_tenant_known is is_tenant_known
             and self.made_at <= now < self.until
         )

@@ -151,9 +151,10 @@ class Service:
             counters = known
         else:
             counters = ruling.counters[status] = self._counters_of(exchange)
-        counters.requests[0] += 1
-        counters.decisions[0] += 1
-        counters.observe_seconds(seconds)
+        requests, decisions, observe_seconds = counters
+        requests[0] += 1
+        decisions[0] += 1
+        observe_seconds(seconds)
 
     def count_upstream(self, exchange: Exchange) -> None:
         """The time until an application's response head."""
@@ -196,11 +197,11 @@ class Service:
                 return Reason.SIGN_IN.value
             running.principal = principal
         request, policy, decided = running.admitted, self.snapshot.policy, running.application
-        match = running.match = policy.match(request.host, request.method, request.path)
+        match = policy.match(request.host, request.method, request.path)
         is_tenant_known = match.tenant is None or self.directory.knows_tenant(match.tenant)
         now, address = self.clock.now(), running.connection.address
-        ruling = Ruling(self.snapshot, Question(match, running.principal, now, address, is_tenant_known))
-        running.ruling = ruling
+        question = Question(match, running.principal, now, address, is_tenant_known)
+        ruling = running.take(Ruling(self.snapshot, question))
         if not ruling.is_allow:
             return ruling.decision.reason.value
         is_there = match.application is not None and match.application.name == decided.name

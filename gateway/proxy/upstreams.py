@@ -85,13 +85,14 @@ class UpstreamConnection(Wire):
 
     async def read_head(self, memory: LineMemory) -> ResponseHead:
         """The next response head, informational ones included. Raises UpstreamError."""
-        searched = 0
-        while (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
+        searched, is_here = 0, bool(self.buffer) or await self.more()
+        while is_here and (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
             if len(self.buffer) > limits.HEAD_BYTES:
                 raise UpstreamError(Fault.BAD_RESPONSE, "head too large")
             searched = max(0, len(self.buffer) - 3)
-            if not await self.more():
-                raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
+            is_here = await self.more()
+        if not is_here:
+            raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
         block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
         if self._last_head is not None and block == self._last_block:
             return self._last_head

@@ -194,7 +194,13 @@ def test_a_chain_is_created_whole_or_not(
 
 def test_two_processes_never_share_a_chain(gateway: Gateway, tmp_path: Path) -> None:
     journal = gateway.journal()
-    other = SegmentWriter(tmp_path / "journal" / journal.opening.chain, journal.opening, gateway.files, segment_bytes=4096, check_interval=0.0)
+    other = SegmentWriter(
+        tmp_path / "journal" / journal.opening.chain,
+        journal.opening,
+        gateway.files,
+        segment_bytes=4096,
+        check_interval=0.0,
+    )
     with pytest.raises(FileExistsError, match="in use"):
         other.create()
 
