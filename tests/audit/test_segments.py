@@ -96,7 +96,7 @@ def test_torn_bytes_are_marked_once_and_stay(tmp_path: Path) -> None:
     with segment.open("r+b") as file:
         file.seek(journal._writer._segment.used)  # type: ignore[union-attr]  # It has one.
         file.write(b'{"v":1,"seq":2,"prev":"')
-    assert gateway.keeper.find_torn() == []
+    assert gateway.keeper.follow().torn == ()
     journal._writer._segment.is_tried = True  # type: ignore[union-attr]
     journal._writer.close()
     [torn] = gateway.recover()
@@ -193,7 +193,13 @@ def test_a_chain_is_created_whole_or_not(
 
 def test_two_processes_never_share_a_chain(gateway: Gateway, tmp_path: Path) -> None:
     journal = gateway.journal()
-    other = SegmentWriter(tmp_path / "journal" / journal.opening.chain, journal.opening, gateway.files, segment_bytes=4096, check_interval=0.0)
+    other = SegmentWriter(
+        tmp_path / "journal" / journal.opening.chain,
+        journal.opening,
+        gateway.files,
+        segment_bytes=4096,
+        check_interval=0.0,
+    )
     with pytest.raises(FileExistsError, match="in use"):
         other.create()
 
