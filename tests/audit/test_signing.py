@@ -120,7 +120,7 @@ def test_a_worker_can_not_have_signed_what_is_not_in_its_files(gateway: Gateway)
     assert checkpoint is not None
     assert checkpoint.chains[journal.opening.chain].seq == 1
     assert checkpoint.chains[other.opening.chain].seq == 1
-    assert "00000001.jsonl:2" in gateway.keeper.troubles[journal.opening.chain]
+    assert "00000001.jsonl:2 " in gateway.keeper.troubles[journal.opening.chain]
     segment.write_bytes(content)
     gateway.sign()
     assert journal.opening.chain in gateway.keeper.troubles
@@ -141,13 +141,16 @@ def test_a_keeper_that_starts_finds_what_was_cut_meanwhile(gateway: Gateway, cut
 
 def test_a_keeper_that_starts_finds_what_was_rewritten_meanwhile(gateway: Gateway) -> None:
     journal = gateway.journal()
-    journal.commit_now(gateway.records.decision())
+    for _ in range(3):
+        journal.commit_now(gateway.records.decision())
     gateway.sign()
+    journal.commit_now(gateway.records.decision())
     segment = journal._writer.folder / "00000001.jsonl"
-    segment.write_bytes(segment.read_bytes().replace(b'"allow"', b'"denys"'))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"allow"', b'"denys"'), *lines[3:]]))
     gateway.keeper = gateway.new_keeper()
     gateway.sign()
-    assert "is not the record that was signed" in gateway.keeper.troubles[journal.opening.chain]
+    assert "00000001.jsonl:3 is not the record that was signed" in gateway.keeper.troubles[journal.opening.chain]
 
 
 def test_a_journal_that_is_away_is_followed_again_when_it_is_back(gateway: Gateway) -> None:
