@@ -7,6 +7,7 @@ opening. So the hash of a line fixes everything before it, down to an opening th
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
@@ -92,22 +93,33 @@ class ChainCheck:
 
     def follow(self, line: bytes) -> str | None:
         """None, and the head moves on; or what is wrong, and it stays."""
-        due = b'{"v":1,"seq":%d,"prev":"%b",%b' % (self.seq + 1, self.hash.encode("ascii"), self._shared)
-        if not line.startswith(due):
-            return self._difference(line)
-        if not line.endswith(b"}\n") or line.count(b"\n") != 1:
+        if not line.endswith(b"\n") or line.count(b"\n") != 1:
             return "is not one whole record"
-        self.seq, self.hash = self.seq + 1, sha256(line).hexdigest()
-        return None
+        return self.follow_all((line,))
 
-    def _difference(self, line: bytes) -> str:
+    def follow_all(self, lines: Sequence[bytes]) -> str | None:
+        """The same for many, each with one newline, at its end. The head stops before the one that does not fit."""
+        seq, prev, shared = self.seq, self.hash, self._shared
+        problem = None
+        for line in lines:
+            if not line.startswith(b'{"v":1,"seq":%d,"prev":"%b",%b' % (seq + 1, prev.encode("ascii"), shared)):
+                problem = self._difference(line, seq, prev)
+                break
+            if not line.endswith(b"}\n"):
+                problem = "is not one whole record"
+                break
+            seq, prev = seq + 1, sha256(line).hexdigest()
+        self.seq, self.hash = seq, prev
+        return problem
+
+    def _difference(self, line: bytes, seq: int, prev: str) -> str:
         record = parse(line)
         if record is None:
             return "is not a JSON object"
         if record.get("v") != VERSION:
             return f"has format version {record.get('v')!r}, not {VERSION}"
-        if record.get("seq") != self.seq + 1:
-            return f"has number {record.get('seq')!r} where {self.seq + 1} is due"
-        if record.get("prev") != self.hash:
+        if record.get("seq") != seq + 1:
+            return f"has number {record.get('seq')!r} where {seq + 1} is due"
+        if record.get("prev") != prev:
             return "does not follow the line before it: one of the two was changed"
         return f"does not begin like a record of the chain {self._chain}"

@@ -49,14 +49,10 @@ class JournalFollower:
         """Reads on; `signed` is the last head that was signed. Raises ChainBroken, SyncFailed, or OSError when the
         files can't be read."""
         touched: set[Path] = set()
-        for line in self._reader.lines():
-            problem = self._check.follow(line)
-            if problem is None and self._check.seq == signed.seq and self._check.hash != signed.hash:
-                problem = "is not the record that was signed"
-            if problem is not None:
-                raise ChainBroken(f"{self._reader.folder.name}/{self._reader.place} {problem}")
+        for lines in self._reader.pieces():
+            self._follow(lines, signed)
             touched.add(self._reader.segment)
-            self._last = line
+            self._last = lines[-1]
         if self._check.seq < signed.seq:
             raise ChainBroken(
                 f"{self._reader.folder.name} ends at record {self._check.seq}, but record {signed.seq} was signed"
@@ -64,6 +60,16 @@ class JournalFollower:
         for path in sorted(touched):
             self._sync(path)
         return self.head
+
+    def _follow(self, lines: list[bytes], signed: Head) -> None:
+        check, first = self._check, self._check.seq
+        behind = max(0, signed.seq - first)
+        for part in (lines[:behind], lines[behind:]):
+            problem, at = check.follow_all(part), check.seq - first
+            if problem is None and check.seq == signed.seq and check.hash != signed.hash:
+                problem, at = "is not the record that was signed", at - 1
+            if problem is not None:
+                raise ChainBroken(f"{self._reader.folder.name}/{self._reader.place_in(lines, at)} {problem}")
 
     def torn(self) -> Torn | None:
         """What is left after the last whole record. Of a live process: what it is writing."""

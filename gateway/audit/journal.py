@@ -10,10 +10,9 @@ Law:
 - `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
   buffer can't take is dropped and counted; the count is in the `journal:healed` record.
 
-Threads: all methods belong to the loop's thread, and so do futures, state and the batch that is being filled. One batch
-at a time is handed over to the commit thread, which owns the `SegmentWriter` and speaks to the loop by
-`call_soon_threadsafe` only. So there is no lock, and each commit wakes each of the two threads once: what they cost each
-other at the interpreter's lock was more than the sealing and the write together.
+Threads: all methods belong to the loop's thread, and so do futures, state and the batch that is being filled. One
+batch at a time is handed over to the commit thread, which owns the `SegmentWriter` and speaks to the loop by
+`call_soon_threadsafe` only. So nothing is locked, and each commit wakes each of the two threads once.
 """
 
 import asyncio
@@ -71,7 +70,7 @@ _ENDED = frozenset({_State.CLOSED, _State.DEAD})
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """What becomes durable together. The commit thread reads `fragments` and sets `is_durable`, once it is handed over."""
+    """What becomes durable together. The commit thread, once it has it, reads `fragments` and sets `is_durable`."""
 
     fragments: list[bytes] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)

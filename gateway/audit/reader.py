@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ from gateway.audit.segments import segment_name
 
 _SEGMENT = re.compile(r"[0-9]{8}\.jsonl")
 _PIECE = 1 << 18
+"""Bytes that are read at once; fewer than MAX_LINE."""
 LARGEST_SEGMENT = 64 << 20
 """Bytes: several times what a writer lets one become. Beyond it is a hole that would take hours to look through."""
 
@@ -37,7 +39,8 @@ class Torn:
 
 
 class ChainReader:
-    """Yields the whole lines of a chain, in order. `lines` may be called again when there may be more."""
+    """Yields the whole lines of a chain, in order. Read to the end, `lines` or `pieces` may be called again when there
+    may be more."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,17 +57,28 @@ class ChainReader:
         """`00000001.jsonl:17`, of the line that was yielded last."""
         return f"{segment_name(self._number)}:{self.line}"
 
+    def place_in(self, lines: list[bytes], index: int) -> str:
+        """The same for one of the lines that `pieces` yielded last."""
+        return f"{segment_name(self._number)}:{self.line - len(lines) + index + 1}"
+
     @property
     def segment(self) -> Path:
         return self.folder / segment_name(self._number)
 
     def lines(self) -> Iterator[bytes]:
-        """Every whole line that is there. Raises OSError."""
+        """Every whole line that is there, one by one. Raises OSError."""
+        for lines in self.pieces():
+            end = self.line
+            for self.line, line in enumerate(lines, end - len(lines) + 1):
+                yield line
+
+    def pieces(self) -> Iterator[list[bytes]]:
+        """The same in lists, each of lines of one segment; `line` is that of the list's last. Raises OSError."""
         while True:
             has_next = (self.folder / segment_name(self._number + 1)).exists()
             if self.segment.exists():
                 with _opened(self.segment) as file:
-                    yield from self._lines_of(file)
+                    yield from self._pieces_of(file)
             if not has_next or self.torn() is not None:
                 return
             self._number, self._offset, self.line = self._number + 1, 0, 0
@@ -81,15 +95,24 @@ class ChainReader:
         beyond = [name for name in segment_names(self.folder) if name > self.segment.name]
         return beyond[0] if beyond else None
 
-    def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
+    def _pieces_of(self, file: BinaryIO) -> Iterator[list[bytes]]:
         file.seek(self._offset)
-        # A line that is longer than any record can be is read no further: what follows is reported as torn.
-        for line in iter(lambda: file.readline(MAX_LINE), b""):
-            if not line.endswith(b"\n") or b"\0" in line:
+        rest, is_end = b"", False
+        while not is_end:
+            piece = file.read(_PIECE)
+            content, zero, _ = piece.partition(b"\0")
+            is_end = not piece or bool(zero)
+            # Only a newline ends a line here: for `splitlines` a carriage return would, too.
+            lines = BytesIO(rest + content).readlines()
+            rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+            # A line that is longer than any record can be is read no further: what follows is reported as torn. It
+            # began in an earlier piece, since a piece is shorter.
+            if (lines and len(lines[0]) > MAX_LINE) or len(rest) > MAX_LINE:
                 return
-            self._offset += len(line)
-            self.line += 1
-            yield line
+            if lines:
+                self._offset += sum(map(len, lines))
+                self.line += len(lines)
+                yield lines
 
 
 def segment_names(folder: Path) -> list[str]:

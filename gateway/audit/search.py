@@ -23,6 +23,8 @@ HELD = 10_000
 """Records that may wait at once for the outcome of the oldest of them; then it is given out without."""
 _OUTCOME = b'"kind":"outcome"'
 _TIME = b'"time":"'
+_REQUEST_ID = b'"request_id":"'
+"""Made by ourselves, of letters and digits: as it is in JSON, it is in the record."""
 _STAMP_BYTES = len("2027-01-15T08:00:00.000000Z")
 
 
@@ -117,8 +119,9 @@ def _is_waiting(record: Record, waiting: dict[str, Record]) -> bool:
 
 
 def _join(line: bytes, waiting: dict[str, Record]) -> None:
-    outcome = parse(line) if waiting else None
-    decision = waiting.pop(member(outcome, "request_id") or "", None) if outcome else None
+    begin = line.find(_REQUEST_ID) + len(_REQUEST_ID)
+    decision = waiting.pop(line[begin : line.find(b'"', begin)].decode("ascii", "replace"), None) if waiting else None
+    outcome = parse(line) if decision is not None else None
     if outcome and decision is not None:
         told = ("time", "status", "bytes_in", "bytes_out", "duration_ms", "upstream", "fault")
         decision["outcome"] = {name: outcome[name] for name in told if name in outcome}

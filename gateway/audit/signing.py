@@ -9,6 +9,8 @@ import base64
 import contextlib
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -36,6 +38,16 @@ def checkpoint_name(number: int) -> str:
     return f"{number:08d}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far the open chains have come, and which have ended."""
+
+    states: Mapping[str, ChainState]
+    torn: tuple[Torn, ...]
+    """Torn ends of chains whose process has died. To be recorded (`torn_event`) before the `sign` that ends them: after
+    a crash in between they are found, and recorded, once more."""
+
+
 class CheckpointWriter:
     """One in the whole gateway. Calls block: reading, hashing and two syncs for each checkpoint."""
 
@@ -48,7 +60,7 @@ class CheckpointWriter:
         self._last_hash = ""
         self._followers: dict[str, JournalFollower] = {}
         self.troubles: dict[str, str] = {}
-        """Chains that could not be followed at the last `sign`, and why; their heads stay where they were."""
+        """Chains that could not be followed the last time, and why; their heads stay where they were."""
         self._broken: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -72,11 +84,21 @@ class CheckpointWriter:
             raise Conflict(f"the chain {opening.chain} has records already")
         return self._publish({**self._open, opening.chain: state})
 
-    def sign(self) -> Checkpoint | None:
-        """A checkpoint over all that is on disk now; None if that was signed already. Raises like `open_chain`."""
+    def follow(self) -> Followed:
+        """Read on in every open chain. Raises like `open_chain`."""
         self._load()
         self.troubles = dict(self._broken)
         states = {name: self._follow(name, state) for name, state in self._open.items()}
+        crashed = [self._follower(name, state).torn() for name, state in states.items() if state.ended == "crashed"]
+        return Followed(states, tuple(torn for torn in crashed if torn is not None))
+
+    def sign(self, followed: Followed | None = None) -> Checkpoint | None:
+        """A checkpoint over what was followed, by default now; None if that was signed already. Raises like
+        `open_chain`."""
+        found = (followed or self.follow()).states
+        self._load()
+        # A chain that was opened meanwhile stays as it was opened, and none goes back.
+        states = {name: max(state, found.get(name, state), key=_progress) for name, state in self._open.items()}
         if states == self._open:
             return None
         checkpoint = self._publish(states)
@@ -84,18 +106,6 @@ class CheckpointWriter:
             if state.ended is not None:
                 self._tidy(name)
         return checkpoint
-
-    def find_torn(self) -> list[Torn]:
-        """Torn ends of chains whose process has died. To be recorded (`torn_event`) before the `sign` that ends them:
-        after a crash in between they are found, and recorded, once more."""
-        self._load()
-        found = []
-        for name, state in self._open.items():
-            ended = self._follow(name, state).ended
-            torn = self._follower(name, state).torn() if ended == "crashed" else None
-            if torn is not None:
-                found.append(torn)
-        return found
 
     @property
     def _open(self) -> dict[str, ChainState]:
@@ -234,6 +244,10 @@ def torn_event(torn: Torn, time: float) -> bytes:
         offset=torn.offset,
         bytes=torn.bytes,
     )
+
+
+def _progress(state: ChainState) -> tuple[int, bool]:
+    return state.seq, state.ended is not None
 
 
 def _public_text(key: Ed25519PublicKey) -> str:

@@ -199,9 +199,10 @@ class Keeper(Child):
 
     async def _checkpoint(self) -> None:
         """Record what a crash has torn, before the chain is said to have ended; then sign what is on disk."""
-        for torn in await self._sign(self._checkpoints.find_torn):
+        followed = await self._sign(self._checkpoints.follow)
+        for torn in followed.torn:
             await self.journal.commit(torn_event(torn, self.clock.now()))
-        await self._sign(self._checkpoints.sign)
+        await self._sign(lambda: self._checkpoints.sign(followed))
         news = {chain: why for chain, why in self._checkpoints.troubles.items() if self._troubles.get(chain) != why}
         self._troubles = dict(self._checkpoints.troubles)
         for chain, why in news.items():

@@ -33,7 +33,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
         store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
         stack.callback(checkpoints.sign)
         stack.callback(journal.close_now)
-        for torn in checkpoints.find_torn():
+        for torn in checkpoints.follow().torn:
             # Before the `sign` that says how its chain has ended.
             journal.commit_now(torn_event(torn, clock.now()))
 

@@ -88,7 +88,7 @@ class Gateway:
     def recover(self) -> list[Torn]:
         """What a keeper does when it starts: marks torn ends in its own chain, and ends what has died."""
         self.keeper = self.new_keeper()
-        torn = self.keeper.find_torn()
+        torn = list(self.keeper.follow().torn)
         journal = self.journal("keeper")
         for each in torn:
             journal.commit_now(torn_event(each, self.clock.now()))

@@ -43,6 +43,18 @@ def test_a_chain_follows_itself_and_stays_where_a_line_does_not_fit() -> None:
     assert check.head.seq == 2
 
 
+def test_many_lines_are_followed_up_to_the_one_that_does_not_fit() -> None:
+    lines = chain_of(4)
+    whole, broken = ChainCheck(OPENING), ChainCheck(OPENING)
+    assert whole.follow_all(lines) is None
+    assert whole.head.seq == 4
+    assert broken.follow_all([*lines[:2], lines[3]]) == "has number 4 where 3 is due"
+    assert broken.head.seq == 2
+    assert broken.follow_all(lines[2:]) is None
+    assert broken.head == whole.head
+    assert broken.follow_all([]) is None
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

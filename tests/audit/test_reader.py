@@ -32,6 +32,7 @@ def chain(folder: Path, *segments: bytes) -> Path:
         ([b"a\nb"], [b"a\n"], (2, 2, 1)),
         ([b"a\nb" + bytes(9)], [b"a\n"], (2, 2, 1)),
         ([b"a\nb", b"c\n"], [b"a\n"], (2, 2, 1)),
+        ([b"a\rb\nc\x0bd\n"], [b"a\rb\n", b"c\x0bd\n"], None),
         ([b"a\n\0\0\0b\n"], [b"a\n"], (2, 2, 5)),
         ([b"a\nb\0\0c\nd\n"], [b"a\n"], (2, 2, 7)),
         ([b"a\n" + b"x" * MAX_LINE + b"\nb\n"], [b"a\n"], (2, 2, MAX_LINE + 3)),
@@ -44,6 +45,24 @@ def test_reading_ends_at_what_is_no_line(
     assert list(reader.lines()) == lines
     found = reader.torn()
     assert (found and (found.line, found.offset, found.bytes)) == torn
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 30])
+def test_a_piece_ends_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("gateway.audit.reader._PIECE", size)
+    segments = [[b"line %d\n" % number for number in numbers] for numbers in (range(30), range(30, 50))]
+    reader = ChainReader(chain(tmp_path / "c", b"".join(segments[0]), b"".join(segments[1]) + b"torn" + bytes(99)))
+    places = []
+    for lines in reader.pieces():
+        places += [(reader.segment.name, reader.place_in(lines, index), line) for index, line in enumerate(lines)]
+    assert places == [
+        (f"{number:08d}.jsonl", f"{number:08d}.jsonl:{place}", line)
+        for number, lines in enumerate(segments, start=1)
+        for place, line in enumerate(lines, start=1)
+    ]
+    found = reader.torn()
+    assert found is not None
+    assert (found.line, found.offset, found.bytes) == (21, len(b"".join(segments[1])), 4)
 
 
 def test_the_longest_line_is_read(tmp_path: Path) -> None:

@@ -74,6 +74,27 @@ def test_ended_chains_leave_after_one_checkpoint_that_says_how(gateway: Gateway)
         assert (folder / "00000001.jsonl").read_bytes().endswith(b"}\n")
 
 
+def test_what_happens_between_following_and_signing_is_kept(gateway: Gateway) -> None:
+    """Torn ends are recorded in between, and meanwhile other chains begin and others sign."""
+    first = gateway.journal("a")
+    first.commit_now(gateway.records.decision())
+    early = gateway.keeper.follow()
+    second = gateway.journal("b")
+    second.commit_now(gateway.records.decision())
+    first.commit_now(gateway.records.decision())
+    late = gateway.keeper.follow()
+    signed = gateway.keeper.sign(early)
+    assert signed is not None
+    assert [(state.opening.process, state.seq) for state in signed.chains.values()] == [("a", 1), ("b", 0)]
+    signed = gateway.keeper.sign(late)
+    assert signed is not None
+    assert [state.seq for state in signed.chains.values()] == [2, 1]
+    assert gateway.keeper.sign(early) is None
+    first.close_now()
+    assert gateway.keeper.sign(gateway.keeper.follow()) is not None
+    assert gateway.verify().ok
+
+
 def test_a_keeper_that_is_replaced_goes_on(gateway: Gateway) -> None:
     journal = gateway.journal()
     for _ in range(30):
@@ -99,7 +120,7 @@ def test_a_worker_can_not_have_signed_what_is_not_in_its_files(gateway: Gateway)
     assert checkpoint is not None
     assert checkpoint.chains[journal.opening.chain].seq == 1
     assert checkpoint.chains[other.opening.chain].seq == 1
-    assert "00000001.jsonl:2" in gateway.keeper.troubles[journal.opening.chain]
+    assert "00000001.jsonl:2 " in gateway.keeper.troubles[journal.opening.chain]
     segment.write_bytes(content)
     gateway.sign()
     assert journal.opening.chain in gateway.keeper.troubles
@@ -120,13 +141,16 @@ def test_a_keeper_that_starts_finds_what_was_cut_meanwhile(gateway: Gateway, cut
 
 def test_a_keeper_that_starts_finds_what_was_rewritten_meanwhile(gateway: Gateway) -> None:
     journal = gateway.journal()
-    journal.commit_now(gateway.records.decision())
+    for _ in range(3):
+        journal.commit_now(gateway.records.decision())
     gateway.sign()
+    journal.commit_now(gateway.records.decision())
     segment = journal._writer.folder / "00000001.jsonl"
-    segment.write_bytes(segment.read_bytes().replace(b'"allow"', b'"denys"'))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"allow"', b'"denys"'), *lines[3:]]))
     gateway.keeper = gateway.new_keeper()
     gateway.sign()
-    assert "is not the record that was signed" in gateway.keeper.troubles[journal.opening.chain]
+    assert "00000001.jsonl:3 is not the record that was signed" in gateway.keeper.troubles[journal.opening.chain]
 
 
 def test_a_journal_that_is_away_is_followed_again_when_it_is_back(gateway: Gateway) -> None:
@@ -271,7 +295,7 @@ def test_a_chain_that_cant_be_read_keeps_no_other_from_being_signed(
     bad, good = gateway.journal("worker-1"), gateway.journal("worker-2")
     plant(gateway.state_dir / "journal" / bad.opening.chain / "00000002.jsonl")
     good.commit_now(gateway.records.event())
-    assert gateway.keeper.find_torn() == []
+    assert gateway.keeper.follow().torn == ()
     checkpoint = gateway.sign()
     assert checkpoint is not None
     assert checkpoint.chains[good.opening.chain].seq == 1

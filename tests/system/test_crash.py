@@ -31,6 +31,9 @@ CUTS = int(os.environ.get("BTB_CRASHES", "2"))
 CLIENTS = 8
 LEAST_ARRIVED = 50
 """Requests that must arrive between two crashes, so that there is a load at all."""
+REST_SECONDS = 0.05
+"""Between two requests of a client while the gateway recovers: two hundred recoveries at full speed would leave
+millions of records, which say nothing more."""
 
 
 class Load:
@@ -39,7 +42,7 @@ class Load:
     def __init__(self, gateway: Gateway, mark: str) -> None:
         self._gateway, self.mark = gateway, mark
         self._numbers = count(1)
-        self._stopping = threading.Event()
+        self._stopping, self._resting = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
@@ -49,6 +52,15 @@ class Load:
         for thread in self._threads:
             thread.join(30)
             assert not thread.is_alive()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Everybody goes on, at leisure."""
+        self._resting.set()
+        try:
+            yield
+        finally:
+            self._resting.clear()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -64,6 +76,8 @@ class Load:
             path = f"/open/{self.mark}/{next(self._numbers)}"
             if line.ask("GET", path, [("Host", ORDERS)]).status == 503:
                 self._stopping.wait(0.02)
+            if self._resting.is_set():
+                self._stopping.wait(REST_SECONDS)
 
 
 @contextmanager
@@ -85,28 +99,28 @@ def wait_for_load(gateway: Gateway, mark: str, chance: random.Random) -> None:
 def all_recorded(gateway: Gateway, mark: str) -> None:
     """Each request that arrived, under its own id, by an allow that is on disk."""
     recorded = {
-        record["request_id"]: (record["path"], record["decision"])
-        for record in gateway.records("--kind", "decision", "--text", f"/{mark}/")
+        (record["request_id"], record["path"])
+        for record in gateway.records("--kind", "decision", "--decision", "allow", "--text", f"/{mark}/")
     }
-    arrived = gateway.upstream.mentions(f"/{mark}/")
-    missing = [each.target for each in arrived if recorded.get(each.request_id) != (each.target, "allow")]
-    assert missing == []
+    arrived = [(each.request_id, each.target) for each in gateway.upstream.mentions(f"/{mark}/")]
+    print(f"{mark}: {len(arrived)} requests arrived, {len(recorded)} were allowed")
+    assert [each for each in arrived if each not in recorded] == []
 
 
 def verified(gateway: Gateway) -> dict[str, Any]:
     """The report of a journal that has no break."""
-    ran = gateway.command("audit", "verify", "--json")
-    assert ran.code == 0, ran.out + ran.err
-    return dict(ran.json)
+    return dict(gateway.ask("audit", "verify"))
 
 
 def test_workers_are_killed_under_load(upstream: Upstream, tmp_path: Path) -> None:
     chance = random.Random()
     with running(Gateway(tmp_path, upstream)) as gateway:
-        with load(gateway, "killed"):
+        with load(gateway, "killed") as clients:
             for _ in range(KILLS):
                 wait_for_load(gateway, "killed", chance)
-                gateway.wait_until_ready(gateway.kill_seat(chance.choice(["worker-0", "worker-1"])))
+                victim = gateway.kill_seat(chance.choice(["worker-0", "worker-1"]))
+                with clients.resting():
+                    gateway.wait_until_ready(victim)
         all_recorded(gateway, "killed")
         verified(gateway)
         assert gateway.stop() == 0
