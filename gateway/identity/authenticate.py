@@ -33,6 +33,10 @@ NO_CREDENTIALS = Credentials()
 class Identities(Protocol):
     """What answers for a credential: the directory."""
 
+    def session_at_once(self, token: str, host: str) -> Principal | None:
+        """None says nothing but that `session` has to be asked, which takes longer."""
+        ...
+
     async def session(self, token: str, host: str) -> Principal | None: ...
 
     async def service(self, token: str) -> Principal | None: ...
@@ -55,10 +59,11 @@ def find_credentials(headers: Iterable[Header]) -> Credentials | Reason:
 
 async def authenticate(credentials: Credentials, host: str, identities: Identities) -> Principal | Reason:
     """Raises StoreUnavailable where the answer can't be known."""
+    token = credentials.session
+    if token is not None:
+        return identities.session_at_once(token, host) or await identities.session(token, host) or ANONYMOUS
     if credentials.bearer is not None:
         return await identities.service(credentials.bearer) or Reason.INVALID_TOKEN
-    if credentials.session is not None:
-        return await identities.session(credentials.session, host) or ANONYMOUS
     return ANONYMOUS
 
 

@@ -91,11 +91,8 @@ class Directory:
         copy = self._follower.copy
         return 0 if copy is None else len(copy.sessions)
 
-    async def session(self, token: str, host: str) -> Principal | None:
-        """Who holds this session cookie on this host; None: nobody, or no longer. Counts as a use of the session.
-
-        Does not suspend while the copy is current and the token was seen before. Raises StoreUnavailable.
-        """
+    def session_at_once(self, token: str, host: str) -> Principal | None:
+        """As `session`, while the copy is current and the token was seen before; None: ask `session`."""
         held = self._verified.get((token, host))
         if held is not None and self._clock.monotonic() - self._follower.confirmed_at < CURRENT_SECONDS:
             principal, now = held.principal, self._clock.now()
@@ -104,7 +101,12 @@ class Directory:
                 if now >= held.record_at:
                     self._note_use(principal.session, held)
                 return principal
-        return await self._find_session(token, host)
+        return None
+
+    async def session(self, token: str, host: str) -> Principal | None:
+        """Who holds this session cookie on this host; None: nobody, or no longer. Counts as a use of the session.
+        Raises StoreUnavailable."""
+        return self.session_at_once(token, host) or await self._find_session(token, host)
 
     async def service(self, token: str) -> Principal | None:
         """Who holds this service token; None: nobody, or no longer. Raises StoreUnavailable."""

@@ -136,10 +136,8 @@ class Reply:
     def end(self, last: bytes = b"") -> None:
         """The last piece of the body, and its end."""
         self.bytes_out += len(last)
-        if self._chunked:
-            self._write(chunk(last) + LAST_CHUNK)
-        else:
-            self._write(last)
+        self._connection.write(self._pending + (chunk(last) + LAST_CHUNK if self._chunked else last))
+        self._pending = b""
 
     def reset(self) -> None:
         """The answer can't be completed: the client must not take it for whole."""

@@ -120,6 +120,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "admitted",
         "application",
         "block",
         "body",
@@ -148,9 +149,12 @@ class Exchange:
         "upstream",
     )
 
+    admitted: Request
+    """The request, in the steps after hygiene; not there before."""
     application: Application
     """In the steps after the decision; not there before."""
     request: Request | None
+    """The same, for whoever does not know how far it came."""
     match: Match | None
     ruling: Ruling | None
     body: RequestBody | None
@@ -185,17 +189,10 @@ class Exchange:
 
     def accept(self, request: Request) -> None:
         """The head is in order: its body can be read, and its connection can go on."""
-        self.request = request
+        self.request = self.admitted = request
         if not isinstance(request.framing, NoBody):
             self.body = RequestBody(self.connection, request.framing)
         self.reply.speak_to(request.head.minor, not request.is_last)
-
-    @property
-    def admitted(self) -> Request:
-        """The request, in the steps after hygiene."""
-        if self.request is None:
-            raise RuntimeError("the request has not been examined")
-        return self.request
 
     @property
     def body_is_complete(self) -> bool:
@@ -296,12 +293,12 @@ class Exchange:
     def end_upstream(self, *, is_reusable: bool) -> None:
         """Keep the upstream connection for the next request, or close it."""
         connection, self.upstream = self.upstream, None
-        if connection is None or self.origin is None:
+        if connection is None:
             return
         # A request that is still being sent would run into the next one.
-        is_sent = self.body_is_complete and (self.upload is None or self.upload.done())
+        is_sent = self.body is None or (self.body.is_complete and (self.upload is None or self.upload.done()))
         if is_reusable and is_sent:
-            self.service.upstreams.give_back(connection, self.origin)
+            self.service.upstreams.give_back(connection)
         else:
             connection.abort()
 

@@ -133,7 +133,7 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
     upstream, reply = _upstream(exchange), exchange.reply
     framing, is_reusable, reply_head = _passage(exchange, upstream, head)
-    if not exchange.body_is_complete:
+    if exchange.body is not None and not exchange.body.is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
         reply.may_keep_alive = False

@@ -59,8 +59,15 @@ class Passage(NamedTuple):
 class UpstreamConnection(Wire):
     """One connection to an application. Idle ones end by themselves when the application closes or says anything."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["UpstreamConnection"], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: Pool["UpstreamConnection"],
+        on_lost: Callable[["UpstreamConnection"], None],
+    ) -> None:
         super().__init__(loop)
+        self.pool = pool
+        """Where it goes back to."""
         self.is_idle = False
         self._on_lost = on_lost
         self._last_block = b""
@@ -161,14 +168,14 @@ class Upstreams:
                 error = failure
         raise error
 
-    def give_back(self, connection: UpstreamConnection, upstream: Upstream) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """Keep it for the next request: its response was framed, complete, and nothing followed."""
         if connection.at_end or connection.buffer:
             connection.abort()
             return
         connection.is_idle = True
         connection.deadline = None
-        self._pool(upstream).give_back(connection, self._clock.monotonic())
+        connection.pool.give_back(connection, self._clock.monotonic())
 
     def sweep(self) -> None:
         """Close idle connections that nobody used for a while."""
@@ -203,13 +210,13 @@ class Upstreams:
         self.connections.add(connection)
         self._report(upstream, True)
         if connection.is_lost:
-            self._lost(pool, connection)
+            self._lost(connection)
             raise UpstreamError(Fault.CLOSED)
         return connection
 
     async def _connect(self, upstream: Upstream, pool: Pool[UpstreamConnection]) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        factory = partial(UpstreamConnection, loop, partial(self._lost, pool))
+        factory = partial(UpstreamConnection, loop, pool, self._lost)
         if upstream.scheme == "unix":
             _, connection = await loop.create_unix_connection(factory, upstream.path)
         else:
@@ -217,10 +224,10 @@ class Upstreams:
             _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
         return connection
 
-    def _lost(self, pool: Pool[UpstreamConnection], connection: UpstreamConnection) -> None:
+    def _lost(self, connection: UpstreamConnection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
-            pool.closed(connection)
+            connection.pool.closed(connection)
 
 
 def _fault_of(error: BaseException) -> Fault:

@@ -7,6 +7,7 @@ from gateway.policy.reasons import Reason
 
 TOKEN = b"gwt_" + b"a" * 64
 ADA = Principal("usr_ada", "ada", "-", frozenset(), Credential("session", "ses_1"))
+BOB = Principal("usr_bob", "bob", "-", frozenset(), Credential("session", "tok_b"), session="ses_b")
 CI = Principal("svc_ci", "ci", "-", frozenset(), Credential("token", "tok_1"))
 
 
@@ -55,6 +56,9 @@ def test_refuses_two_credentials_and_misplaced_ones(header, lines) -> None:
 
 
 class Known:
+    def session_at_once(self, token: str, host: str) -> Principal | None:
+        return BOB if (token, host) == ("bob's", "orders.example") else None
+
     async def session(self, token: str, host: str) -> Principal | None:
         return ADA if (token, host) == ("ada's", "orders.example") else None
 
@@ -63,6 +67,9 @@ class Known:
 
 
 class Away:
+    def session_at_once(self, token: str, host: str) -> Principal | None:
+        return None
+
     async def session(self, token: str, host: str) -> Principal | None:
         raise StoreUnavailable("away")
 
@@ -75,6 +82,7 @@ class Away:
     [
         (Credentials(), ANONYMOUS),
         (Credentials(session="ada's"), ADA),
+        (Credentials(session="bob's"), BOB),
         (Credentials(session="forged"), ANONYMOUS),
         (Credentials(session=""), ANONYMOUS),
         (Credentials(bearer="gwt_ci"), CI),

@@ -86,8 +86,8 @@ async def test_no_more_than_so_many(house: House, monkeypatch: pytest.MonkeyPatc
 
 async def test_one_that_has_just_ended_is_not_taken(house: House) -> None:
     first, second = await house.opened(), await house.opened()
-    house.upstreams.give_back(first, house.there)
-    house.upstreams.give_back(second, house.there)
+    house.upstreams.give_back(first)
+    house.upstreams.give_back(second)
     second.abort()  # The loop tells it later that it is lost.
     assert house.upstreams.take_idle((house.there,)) == (first, house.there)
     assert house.upstreams.take_idle((house.there,)) is None
@@ -95,7 +95,7 @@ async def test_one_that_has_just_ended_is_not_taken(house: House) -> None:
 
 async def test_idle_ones_are_closed_together(house: House) -> None:
     idle, busy = await house.opened(), await house.opened()
-    house.upstreams.give_back(idle, house.there)
+    house.upstreams.give_back(idle)
     house.upstreams.close_idle()
     await asyncio.sleep(0.01)
     assert house.upstreams.connections == {busy}
