@@ -21,8 +21,8 @@ from gateway.audit.chain import MAX_LINE
 from gateway.audit.segments import segment_name
 
 _SEGMENT = re.compile(r"[0-9]{8}\.jsonl")
-_PIECE = 1 << 18
-"""Bytes that are read at once; fewer than MAX_LINE."""
+_PIECE = 1 << 16
+"""Bytes that are read at once: fewer than MAX_LINE, and than `malloc` asks the kernel for pages of their own."""
 LARGEST_SEGMENT = 64 << 20
 """Bytes: several times what a writer lets one become. Beyond it is a hole that would take hours to look through."""
 

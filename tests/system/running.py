@@ -25,6 +25,7 @@ from .wire import SECONDS, Answer, Line
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 45.0
 STOP_SECONDS = 30.0
+LOWEST_PORT = 10_000
 Value = TypeVar("Value")
 
 SETTINGS = """\
@@ -79,12 +80,18 @@ tests:
 
 
 def free_ports() -> dict[str, int]:
-    names = ("https", "http", "ops")
+    """From below the range that the kernel takes ports from: nobody's outgoing connection has one of them when a
+    gateway that was down for a moment starts again."""
+    beyond = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in names]
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, taken, strict=True)}
+        for name in ("https", "http", "ops"):
+            taken = stack.enter_context(socket.socket())
+            while name not in found:
+                with contextlib.suppress(OSError):
+                    taken.bind(("127.0.0.1", LOWEST_PORT + secrets.randbelow(beyond - LOWEST_PORT)))
+                    found[name] = taken.getsockname()[1]
+    return found
 
 
 @dataclass
