@@ -85,7 +85,7 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
 
         # From here on the decision is made again when authority changes, also while we wait.
-        service.live.running[id(exchange)] = exchange
+        service.live.running.add(exchange)
         if service.snapshot is not snapshot:
             # The policy changed while we asked who this is, and the running ones were reviewed without us.
             await service.live.review([exchange])
@@ -305,7 +305,7 @@ class Exchange:
     def finish(self) -> None:
         """The end of every exchange, whatever happened: nothing stays open, nothing stays uncounted."""
         service, reply = self.service, self.reply
-        service.live.running.pop(id(self), None)
+        service.live.running.discard(self)
         if self.stranger:
             service.strangers.leave(self.stranger)
         if self.upload is not None and not self.upload.done():
