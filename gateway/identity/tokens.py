@@ -93,7 +93,7 @@ class AssertionSigner:
             "nbf": issued,
             "exp": expires,
         }
-        key_id = self._keyset.signing(now).id
+        key_id = self._keyset.current.id
         text = jwt.encode(claims, self._keys[key_id], algorithm=ALGORITHM, headers={"kid": key_id})
         return _Cached(principal, text, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
 
