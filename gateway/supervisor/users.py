@@ -10,6 +10,7 @@ Groups are an onion, so that no other group has to be made: everybody holds the 
 
 import os
 import pwd
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,18 +158,27 @@ def _give(folder: Path, row: Folder, who: Identities) -> None:
 
 
 def _hand_over(folder: Path, row: Folder, owner: int, group: int, who: Identities) -> None:
-    _hand(folder, owner, group, row.mode)
+    # What root has linked to another disk is meant.
+    _hand(folder.resolve(), owner, group, row.mode, row.mode)
     if row.content is None:
         return
+    file_mode = SHARED_MODE if row.name == "store" else 0o640
     for path in folder.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
-            _hand(path, who[row.content].user, group, 0o750)
-        elif path.is_file() and not path.is_symlink():
-            _hand(path, who[row.content].user, group, SHARED_MODE if row.name == "store" else 0o640)
+        if not path.is_symlink():
+            _hand(path, who[row.content].user, group, 0o750, file_mode)
 
 
-def _hand(path: Path, owner: int, group: int, mode: int) -> None:
-    # Ours while its mode is set: so this takes CAP_CHOWN, and neither CAP_FOWNER nor CAP_FSETID.
-    os.chown(path, 0, os.getegid())
-    path.chmod(mode)
-    os.chown(path, owner, group)
+def _hand(path: Path, owner: int, group: int, folder_mode: int, file_mode: int) -> None:
+    """Nothing that somebody has put there to lead elsewhere: neither a link, nor a second name of another file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        there = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(there.st_mode)
+        if not is_folder and (not stat.S_ISREG(there.st_mode) or there.st_nlink > 1):
+            return
+        # Ours while its mode is set: so this takes CAP_CHOWN, and neither CAP_FOWNER nor CAP_FSETID.
+        os.fchown(descriptor, 0, os.getegid())
+        os.fchmod(descriptor, folder_mode if is_folder else file_mode)
+        os.fchown(descriptor, owner, group)
+    finally:
+        os.close(descriptor)

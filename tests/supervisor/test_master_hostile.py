@@ -255,6 +255,8 @@ HOSTILE = {
     "refused, but what": {"kind": "refused", "version": 2},
     "refused for a list": {"kind": "refused", "version": 2, "why": []},
     "an unknown word": {"kind": "start"},
+    "ready, but how": {"kind": "ready"},
+    "ready, in a word": {"kind": "ready", "confined": "yes"},
     "what the master says": {"kind": "record", "event": "settings:reload", "fields": {}},
 }
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from gateway.supervisor.users import ONION, Identity, furnish
+
 from .running import ROOT, Gateway, running
 from .strangers import strangers
 from .upstream import Upstream
@@ -374,6 +376,27 @@ def test_the_state_of_one_user_becomes_that_of_three(gateway: Gateway, upstream:
     finally:
         one.kill()
         shutil.rmtree(folder)
+
+
+def test_what_leads_elsewhere_is_given_to_nobody(names: list[str], tmp_path: Path) -> None:
+    """A process that was taken over leaves names of a file that is not its own, and somebody else's folder."""
+    accounts = [pwd.getpwnam(name) for name in names]
+    who = {
+        role: Identity(each.pw_name, each.pw_uid, each.pw_gid, ()) for role, each in zip(ONION, accounts, strict=True)
+    }
+    state, secret = tmp_path / "state", tmp_path / "secret"
+    furnish(state, who)
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    (state / "checkpoints" / "second-name").hardlink_to(secret)
+    (state / "checkpoints" / "link").symlink_to(secret)
+    (state / "checkpoints" / "own").write_text("its own")
+    os.mkfifo(state / "checkpoints" / "pipe")
+    (state / "checkpoints").chmod(0o777)
+    furnish(state, who)
+    assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
+    assert (state / "checkpoints" / "own").stat().st_uid == who["keeper"].user
+    assert stat.S_IMODE((state / "checkpoints").stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize(
