@@ -294,9 +294,13 @@ def _snapshot_verify(context: Context, arguments: Arguments) -> Done:
 
 def _snapshot_path(context: Context, text: str) -> Path:
     path = Path(text) if text.startswith("/") else snapshot_folder(context.settings) / text
-    if not path.is_file():
-        raise GatewayError(f"there is no snapshot {text!r}: `snapshot list` shows those of this state_dir")
-    return path
+    try:
+        with path.open("rb"):
+            return path
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise GatewayError(f"there is no snapshot {text!r}: `snapshot list` shows those of this state_dir") from None
+    except (OSError, ValueError) as error:
+        raise GatewayError(f"the snapshot {text!r} can't be read by the keeper: {error}") from error
 
 
 def _snapshot_restore(context: Context, arguments: Arguments) -> Done:

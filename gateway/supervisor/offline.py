@@ -14,7 +14,7 @@ from gateway.config.read import read_secret
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import GatewayError, JournalUnavailable
-from gateway.foundation.keyfiles import rewrap
+from gateway.foundation.keyfiles import Keyring, rewrap
 from gateway.identity.factors import set_credentials
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
@@ -45,16 +45,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
         wrapped = _rewrap(loaded, arguments) if verb == "keys.rewrap" else 0
         keyring = open_keyring(settings, clock, entropy)
         keys = {name: keyring.load(name) for name in ("journal", "session", "snapshot", "factor")}
-        versions = [asdict(each) for each in keyring.listing()]
-
-        def about_keys(_: Context, __: Arguments) -> Done:
-            return Done({"keys": key_rows(versions)})
-
-        def rewrapped(context: Context, _: Arguments) -> Done:
-            told = event(EventName.KEY_ROTATE, clock.now(), key="master", count=wrapped, operator=context.operator)
-            return Done({"versions": wrapped}, [told])
-
-        known: dict[str, Command] = {**OFFLINE, "keys.list": about_keys, "keys.rewrap": rewrapped}
+        commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
         stack.enter_context(acting_as(None if who is None else who["keeper"]))
         checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
@@ -82,13 +73,27 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             operator=user_name(os.getuid()),
         )
         migrate(store)
-        done = run_command(context, verb, arguments, known)
+        done = run_command(context, verb, arguments, commands)
         try:
             for record in done.events:
                 journal.commit_now(record)
         except JournalUnavailable as error:
             raise unrecorded(verb, error) from error
     return done.answer()
+
+
+def _key_commands(keyring: Keyring, wrapped: int) -> dict[str, Command]:
+    """What the supervisor answers while it runs, and what it is in the way of: `wrapped` keys have a new master key."""
+    versions = [asdict(each) for each in keyring.listing()]
+
+    def listed(_: Context, __: Arguments) -> Done:
+        return Done({"keys": key_rows(versions)})
+
+    def rewrapped(context: Context, _: Arguments) -> Done:
+        told = event(EventName.KEY_ROTATE, context.clock.now(), key="master", count=wrapped, operator=context.operator)
+        return Done({"versions": wrapped}, [told])
+
+    return {"keys.list": listed, "keys.rewrap": rewrapped}
 
 
 def _rewrap(loaded: Loaded, arguments: Arguments) -> int:

@@ -431,7 +431,7 @@ def test_as_many_snapshots_are_kept_as_the_settings_say(gateway):
     assert len(gateway.run("snapshot.list")["snapshots"]) == gateway.context.settings.snapshots.keep == 7
 
 
-@pytest.mark.parametrize("name", ["none", "", "../gateway.db", "/etc/none", "/"])
+@pytest.mark.parametrize("name", ["none", "", "../gateway.db", "/etc/none", "/", "/etc/passwd/x", "a" * 300, "a\0b"])
 def test_a_snapshot_that_is_none(gateway, name):
     with pytest.raises(GatewayError, match="snapshot"):
         gateway.run("snapshot.verify", snapshot=name)

@@ -292,6 +292,17 @@ def test_snapshots_and_checkpoints_are_the_keepers(gateway: Gateway, worker: Use
         assert not user.may("make", gateway.state / "checkpoints" / "99999999.json")
 
 
+def test_a_snapshot_that_the_keeper_cannot_read_is_told(gateway: Gateway) -> None:
+    kept = gateway.folder / "kept" / "20260101T000000Z.snapshot"
+    kept.parent.mkdir(mode=0o700)
+    shutil.copy(max((gateway.state / "snapshots").iterdir()), kept)
+    ran = gateway.command("snapshot", "verify", str(kept))
+    assert (ran.code, "can't be read by the keeper" in ran.err) == (1, True), ran
+    kept.parent.chmod(0o711)
+    kept.chmod(0o644)
+    assert gateway.command("snapshot", "verify", str(kept)).code == 0
+
+
 # Journal.
 
 
