@@ -16,7 +16,7 @@ from gateway.cli.app import app
 from gateway.config.schema import Section, Settings
 from gateway.config.values import parse_size
 from gateway.foundation.durations import format_duration, parse_duration
-from gateway.foundation.keyring import PURPOSES
+from gateway.foundation.keyring import PURPOSES, Purpose
 from gateway.metrics import DEFINITIONS
 from gateway.policy.reasons import DECIDED, PUBLISHED, Reason
 from gateway.proxy.refusals import STATUS
@@ -50,8 +50,12 @@ each that prints data `--json`. [For operators](operators.md#commands) tells whe
 means."""
 
 KEYS = """\
-Each key rests under `<state_dir>/keys`, wrapped by the master key, which is never there. A process is handed the keys
-of its rows over a pipe when it starts, and no others. `btb-gateway keys list` shows the versions that exist."""
+Each key rests under `<state_dir>/keys`, wrapped by the master key (AES-256-GCM, bound to the key's purpose, its id and
+the time of its making), which is never there. A process is handed the keys of its rows over a pipe, and no others.
+`btb-gateway keys list` shows the versions that exist, `btb-gateway keys rotate` makes a new one, which every process
+has before it is used; the newest in use signs and encrypts, and all that are kept verify and decrypt. What was dropped
+is gone from the disk: the supervisor does that, when nothing can rest on it any more. The master key is changed with
+`btb-gateway keys rewrap` ([For operators](operators.md#keys))."""
 
 METRICS = """\
 What `/metrics` on `listen.ops` tells. Labels are bounded: never a user, a path or a client's address."""
@@ -159,10 +163,18 @@ def _parameters(command: TyperCommand) -> Iterator[str]:
 
 def _keys() -> Iterator[str]:
     rows = (
-        (row.name, row.does, ", ".join(sorted(row.readers)), f"{row.loss[0].upper()}{row.loss[1:]}.")
+        (row.name, row.does, ", ".join(sorted(row.readers)), _sentence(_rotation(row)), _sentence(row.loss))
         for row in PURPOSES
     )
-    yield _table(("key", "what it does", "who may read it", "if it is stolen"), rows)
+    yield _table(("key", "what it does", "who may read it", "when it is rotated", "if it is stolen"), rows)
+
+
+def _rotation(row: Purpose) -> str:
+    return f"used after {row.settles:.0f} s; {row.rotation}" if row.is_rotatable else row.rotation
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _metrics() -> Iterator[str]:

@@ -125,6 +125,11 @@ class Journal:
 
     # Opening and closing
 
+    @property
+    def folder(self) -> Path:
+        """Of its chain; `prepare` makes it."""
+        return self._writer.folder
+
     def prepare(self) -> Opening:
         """Make the chain's folder. No record may follow before a checkpoint holds what this returns."""
         try:

@@ -10,6 +10,7 @@ from gateway.foundation.errors import InvalidFile
 def check(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
     """Validate settings and policy and run the policy's tests: what start and reload do, and nothing else."""
     from gateway.supervisor.build import read_configuration
+    from gateway.supervisor.users import describe
 
     try:
         configuration = read_configuration(config)
@@ -23,3 +24,4 @@ def check(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
         show.as_json([])
     else:
         typer.echo(f"Settings and policy are good, and the policy's tests pass (version {configuration.digest}).")
+        typer.echo(describe(configuration.settings))

@@ -7,7 +7,7 @@ the socket (SO_PEERCRED). Times are unix seconds, `null` for never; lists of gra
 verb            arguments                                   result
 --------------  ------------------------------------------  ---------------------------------------------------------
 status          -                                           node, version, config, since, processes: [{process, pid,
-                                                            state, since}]
+                                                            state, since, user, confined}]
 reload          -                                           config
 tenant.add      names                                       added: [name]
 tenant.list     -                                           tenants: [{name, created, closed}]
@@ -35,9 +35,10 @@ snapshot.create -                                           name, path, bytes, c
 snapshot.list   -                                           snapshots: [{name, bytes, created}]
 snapshot.verify snapshot (name, or absolute path)           name, created, bytes
 snapshot.restore  snapshot (name, or absolute path)         name, created
-keys.rotate     purpose                                     purpose, id, signs_in (seconds), version, old, new
+keys.rotate     purpose                                     purpose, id, signs_in (seconds), config
+keys.rewrap     old (the old master key's file)             versions (a number)
 keys.list       -                                           keys: [{purpose, id, created, is_current, readers, does,
-                                                            loss}]
+                                                            rotation, loss}]
 
 `state` of a person is `active`, `disabled` or `enrolling`. What can't be done is an error and never a result.
 """
@@ -58,7 +59,7 @@ LARGEST_ANSWER_BYTES = 64 << 20
 DEADLINE_SECONDS = 30.0
 _DEADLINES = {"snapshot.create": 900.0, "snapshot.verify": 900.0, "snapshot.restore": 900.0}
 NEEDS_RUNNING = frozenset({"status", "reload", "keys.rotate"})
-NEEDS_STOPPED = frozenset({"snapshot.restore"})
+NEEDS_STOPPED = frozenset({"snapshot.restore", "keys.rewrap"})
 
 
 class NothingAnswers(GatewayError):

@@ -14,7 +14,11 @@ def status(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
         show.as_json(result)
         return
     show.members(result, ("node", "version", "config", "since"))
-    show.table(result["processes"], ("process", "pid", "state", "since"), "no processes")
+    show.table(result["processes"], ("process", "pid", "state", "since", "user", "confined"), "no processes")
+    if len({each["user"] for each in result["processes"]}) == 1:
+        typer.echo("All processes run as one user: a fault in one is a fault in all. The setting users parts them.")
+    if not all(each["confined"] for each in result["processes"] if each["state"] == "ready"):
+        typer.echo("This kernel can't confine processes (Landlock): workers could write each other's journals.")
 
 
 def reload(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:

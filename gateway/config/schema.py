@@ -19,6 +19,7 @@ from gateway.config.values import (
     NodeName,
     PlacedPath,
     Seconds,
+    UserName,
     parse_store,
     parse_version,
     parse_workers,
@@ -156,6 +157,23 @@ class SnapshotsSection(Section):
     """How many; older ones are removed."""
 
 
+class UsersSection(Section):
+    """The operating system's user for each kind of process; needs a start as root. Without it all are one user."""
+
+    worker: UserName
+    """Serves requests; reads the store."""
+    portal: UserName
+    """Signs people in; writes the store."""
+    keeper: UserName
+    """Signs the journal, makes snapshots; writes the store."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if len({self.worker, self.portal, self.keeper}) < 3:
+            raise wrong("needs three users", hint="one user for two kinds of process parts nothing")
+        return self
+
+
 class Settings(Section):
     """The whole of `gateway.yaml`."""
 
@@ -183,6 +201,7 @@ class Settings(Section):
     snapshots: SnapshotsSection = SnapshotsSection()
     node: NodeName | None = None
     """This machine's name in the audit record. By default the host name."""
+    users: UsersSection | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged: JSON lines on standard error."""
 

@@ -1,14 +1,15 @@
-"""Every key of the gateway: what for, who may read it, and how it rests on disk.
+"""Every key of the gateway: what for, who may read it, how it is rotated, and what can be done with it.
 
-Law: the master key is never under `state_dir`; every key under `state_dir` is wrapped by it (AES-256-GCM, bound to
-the key's purpose and id); a process is handed the keys of its row in `PURPOSES` and no others, over a pipe.
+Law: a process is handed the keys of its row in `PURPOSES` and no others, over a pipe. A version seals or signs only
+when it has been in everybody's hands for `settles`, and opens or verifies as long as something may rest on it. How the
+keys rest on disk is in `keyfiles`.
 """
 
 import base64
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +20,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import GatewayError
 
 Process = Literal["supervisor", "worker", "portal", "keeper"]
 KeyKind = Literal["symmetric", "ec-p256", "ed25519"]
+
+
+SETTLES = 15.0
+"""Longer than a process may take to prepare what it is handed; who takes longer is replaced."""
+PUBLISHED_SECONDS = 120.0
+"""How long a new public key is published before the first signature with it (RFC 7517 names no such time; a JWKS of
+ours is good for a minute)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,13 @@ class Purpose:
     readers: frozenset[Process]
     does: str
     loss: str
+    rotation: str
+    """What becomes of older versions."""
+    settles: float = SETTLES
+    """Seconds from a version's making to its first use."""
+    overlap: float | None = None
+    """Seconds that an older version stays good after another took its place; None: it is never dropped."""
+    is_rotatable: bool = True
 
 
 PURPOSES: tuple[Purpose, ...] = (
@@ -45,6 +58,9 @@ PURPOSES: tuple[Purpose, ...] = (
         frozenset({"worker"}),
         "signs the assertion to applications (ES256)",
         "somebody can forge identities towards applications: rotate at once",
+        "the older one is dropped five minutes later",
+        settles=PUBLISHED_SECONDS,
+        overlap=300.0,
     ),
     Purpose(
         "session",
@@ -52,13 +68,16 @@ PURPOSES: tuple[Purpose, ...] = (
         frozenset({"worker", "portal", "keeper"}),
         "authenticates session and service tokens, so that forged ones never reach the store",
         "forged tokens cost a look-up each; none is accepted",
+        "older ones are kept, since a service token may live for ever; counted sign-in attempts begin anew",
     ),
     Purpose(
         "hand-over",
         "symmetric",
         frozenset({"worker", "portal"}),
-        "seals where a sign-in came from and returns to",
+        "seals where a sign-in came from and returns to, and proves that a form is ours",
         "redirects after sign-in can be forged",
+        "the older one is dropped 24 hours later, the longest life of a session and its forms",
+        overlap=86_400.0,
     ),
     Purpose(
         "factor",
@@ -66,6 +85,7 @@ PURPOSES: tuple[Purpose, ...] = (
         frozenset({"portal"}),
         "encrypts password hashes and one-time-code secrets in the store",
         "with the store as well: codes can be computed, and passwords guessed offline",
+        "the portal seals every row anew; older ones are kept, since older snapshots need them",
     ),
     Purpose(
         "journal",
@@ -73,14 +93,24 @@ PURPOSES: tuple[Purpose, ...] = (
         frozenset({"keeper"}),
         "signs checkpoints of the audit journal",
         "history since the last checkpoint that left the node can be rewritten",
+        "not by this command: whoever verifies has to be shown the next public key by the last",
+        is_rotatable=False,
     ),
-    Purpose("snapshot", "symmetric", frozenset({"keeper"}), "encrypts snapshots", "snapshots can be read"),
+    Purpose(
+        "snapshot",
+        "symmetric",
+        frozenset({"keeper"}),
+        "encrypts snapshots",
+        "snapshots can be read",
+        "the next snapshot is sealed with it; older ones are kept, since older snapshots need them",
+    ),
     Purpose(
         "tls",
         "symmetric",
         frozenset({"supervisor"}),
-        "encrypts the local CA and its certificates' keys",
+        "encrypts the key of the local CA",
         "with state_dir as well: the development certificate can be forged",
+        "the CA's key is sealed anew, and the CA stays; older ones are kept",
     ),
 )
 BY_NAME: Mapping[str, Purpose] = {purpose.name: purpose for purpose in PURPOSES}
@@ -127,27 +157,15 @@ class Key:
         )
 
 
-ROTATABLE = ("assertion",)
-"""What has an overlap: what older versions of it have signed stays good for as long as anybody keeps it."""
-
-PUBLISHED_SECONDS = 120.0
-"""How long a new public key is published before the first signature with it."""
-
-
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """All live versions of one key, newest first: the first signs and encrypts, all verify and decrypt."""
+    """All live versions of one key: the first signs and encrypts, all verify and decrypt."""
 
     keys: tuple[Key, ...]
 
     @property
     def current(self) -> Key:
         return self.keys[0]
-
-    def signing(self, now: float) -> Key:
-        """The newest that everybody who verifies has had time to fetch (RFC 7517 names no such time; a JWKS of ours is
-        good for a minute). The only one there is signs at once."""
-        return next((key for key in self.keys if now - key.created >= PUBLISHED_SECONDS), self.keys[-1])
 
     def find(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
@@ -172,109 +190,32 @@ def unseal(keys: KeySet, sealed: bytes, bound_to: str) -> bytes | None:
         return None
 
 
-class Keyring:
-    """The wrapped keys under `<state_dir>/keys`, opened with the master key. Held by the composition root only."""
-
-    def __init__(self, directory: Path, master_key: bytes, clock: Clock, entropy: Entropy) -> None:
-        if len(master_key) < 32:
-            raise GatewayError(
-                "the master key is too short: it needs 32 random bytes or more (openssl rand -base64 48)"
-            )
-        self._directory = directory
-        self._clock, self._entropy = clock, entropy
-        self._master = Key("master", "master", 0.0, master_key)
-
-    def load(self, purpose: str) -> KeySet:
-        """The live versions of a key; the first one is made where there is none. Raises GatewayError."""
-        path = self._directory / f"{purpose}.json"
-        if not path.exists():
-            self.rotate(purpose)
-        return KeySet(tuple(self._unwrap(purpose, version) for version in _read_versions(path)))
-
-    def for_process(self, process: Process) -> dict[str, KeySet]:
-        return {purpose.name: self.load(purpose.name) for purpose in PURPOSES if process in purpose.readers}
-
-    def rotate(self, purpose: str, keep: int = 3) -> Key:
-        """Put a new version first and keep `keep - 1` older ones, so that what they signed stays valid meanwhile."""
-        row = BY_NAME[purpose]
-        path = self._directory / f"{purpose}.json"
-        older = _read_versions(path)
-        for version in older:
-            # Refused here with another master key: old and new versions would never open together again.
-            self._unwrap(purpose, version)
-        key = Key(purpose, self._entropy.bytes(6).hex(), self._clock.now(), self._generate(row.kind))
-        wrapped = seal(self._master, key.material, f"key/{purpose}/{key.id}", self._entropy)
-        # What factor secrets and snapshots are encrypted with is never dropped: it would be the loss of the data.
-        kept = older if row.kind == "symmetric" else older[: keep - 1]
-        versions = [each.as_json() for each in (_Version(key.id, key.created, wrapped), *kept)]
-        try:
-            write_private(path, json.dumps({"version": 1, "versions": versions}, indent=1).encode())
-        except OSError as error:
-            raise GatewayError(f"the key file {path} can't be written: {error.strerror}") from error
-        return key
-
-    def _generate(self, kind: KeyKind) -> bytes:
-        if kind != "ec-p256":
-            return self._entropy.bytes(32)
-        return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    def _unwrap(self, purpose: str, version: "_Version") -> Key:
-        material = unseal(KeySet((self._master,)), version.wrapped, f"key/{purpose}/{version.id}")
-        if material is None:
-            raise GatewayError(
-                f"the key {purpose!r} under {self._directory} does not open with this master key: "
-                "is it the key that this state_dir was made with?"
-            )
-        return Key(purpose, version.id, version.created, material)
+def is_sealed_by(key: Key, sealed: bytes) -> bool:
+    """Whether it says so; only `unseal` proves it."""
+    return sealed.startswith(key.id.encode() + b".")
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """One version of a key as it rests on disk."""
-
-    id: str
-    created: float
-    wrapped: bytes
-
-    def as_json(self) -> dict[str, str | float]:
-        return {"id": self.id, "created": self.created, "wrapped": base64.b64encode(self.wrapped).decode()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, str | float]) -> "_Version":
-        wrapped = base64.b64decode(str(value["wrapped"]), validate=True)
-        return cls(str(value["id"]), float(value["created"]), wrapped)
+def live(purpose: Purpose, versions: Sequence[Key], now: float) -> KeySet:
+    """Of all versions, newest first, those that count now. The only one there is counts at once."""
+    settled = _settled(purpose, versions, now)
+    kept = [versions[settled]]
+    for newer, older in pairwise(versions[settled:]):
+        if purpose.overlap is not None and now >= newer.created + purpose.settles + purpose.overlap:
+            break
+        kept.append(older)
+    return KeySet((kept[0], *versions[:settled], *kept[1:]))
 
 
-def _read_versions(path: Path) -> list[_Version]:
-    """Newest first; none where there is no file. Raises GatewayError for a file that is not as we wrote it."""
-    if not path.exists():
-        return []
-    try:
-        versions = [_Version.from_json(each) for each in json.loads(path.read_bytes())["versions"]]
-    except OSError as error:
-        raise GatewayError(f"the key file {path} can't be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError):
-        versions = []
-    if not versions:
-        raise GatewayError(f"the key file {path} is damaged: put it back from a copy of the state folder")
-    return versions
+def next_change(purpose: Purpose, versions: Sequence[Key], now: float) -> float | None:
+    """The time from which on `live` says something else; None if it never does."""
+    steps = [newer.created + purpose.settles for newer in versions[:-1]]
+    ends = [] if purpose.overlap is None else [step + purpose.overlap for step in steps]
+    return min((time for time in (*steps, *ends) if time > now), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyVersion:
-    """What may be told of a version of a key."""
-
-    id: str
-    created: float
-    is_current: bool
-
-
-def key_versions(directory: Path, purpose: str) -> list[KeyVersion]:
-    """Newest first; needs no master key."""
-    versions = _read_versions(directory / f"{purpose}.json")
-    return [KeyVersion(each.id, each.created, index == 0) for index, each in enumerate(versions)]
+def _settled(purpose: Purpose, versions: Sequence[Key], now: float) -> int:
+    settled = (number for number, key in enumerate(versions) if now - key.created >= purpose.settles)
+    return next(settled, len(versions) - 1)
 
 
 def write_private(path: Path, content: bytes) -> None:

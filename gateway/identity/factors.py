@@ -10,15 +10,18 @@ from sqlalchemy import Connection
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.keyring import KeySet
+from gateway.foundation.keyring import KeySet, is_sealed_by
 from gateway.identity import otp
 from gateway.identity.limits import AUTHENTICATOR_FAILURES
-from gateway.identity.passwords import open_hash, seal_hash
+from gateway.identity.passwords import is_hash_sealed_by, open_hash, seal_hash
 from gateway.identity.sign_in_steps import Why
 from gateway.identity.users import cut_off
 from gateway.store import factors
 from gateway.store.engine import Store
 from gateway.store.factors import Authenticator, Password
+
+RESEALED_AT_ONCE = 100
+"""People in one transaction: others who write wait for a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,38 @@ def replace_factors(
         ),
     )
     return cut_off(connection, person, "factors-changed", now)
+
+
+def reseal(store: Store, keys: KeySet, after: str, entropy: Entropy) -> tuple[str, int]:
+    """Seal the factors of the next people anew whose factors an older version of the key has sealed.
+
+    From the person after `after` on, in one transaction. The last one looked at, or an empty text at the end, and how
+    many values were sealed. What opens with no version is left as it is: it is of no use to anybody either way.
+    """
+
+    def work(connection: Connection) -> tuple[str, int]:
+        people = factors.people_with_factors(connection, after, RESEALED_AT_ONCE)
+        done = sum(_reseal_person(connection, keys, person, entropy) for person in people)
+        return people[-1] if len(people) == RESEALED_AT_ONCE else "", done
+
+    return store.run(work)
+
+
+def _reseal_person(connection: Connection, keys: KeySet, person: str, entropy: Entropy) -> int:
+    done = 0
+    stored = factors.password(connection, person)
+    if stored is not None and not is_hash_sealed_by(keys.current, stored.hash):
+        encoded = open_hash(keys, person, stored.hash)
+        if encoded is not None:
+            sealed = seal_hash(keys, person, encoded, entropy)
+            factors.set_password(connection, person, Password(sealed, stored.changed_at))
+            done += 1
+    for one in factors.authenticators(connection, person):
+        secret = None if is_sealed_by(keys.current, one.sealed) else otp.open_secret(keys, person, one.id, one.sealed)
+        if secret is not None:
+            factors.put_sealed(connection, one.id, otp.seal_secret(keys, person, one.id, secret, entropy))
+            done += 1
+    return done
 
 
 def set_credentials(

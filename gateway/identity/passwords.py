@@ -22,7 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import Unavailable
-from gateway.foundation.keyring import KeySet, seal, unseal
+from gateway.foundation.keyring import Key, KeySet, is_sealed_by, seal, unseal
 
 Value = TypeVar("Value")
 
@@ -175,6 +175,13 @@ def seal_hash(factor_keys: KeySet, person: str, encoded: str, entropy: Entropy) 
     """
     sealed = seal(factor_keys.current, encoded.encode("ascii"), _bound_to(person), entropy)
     return base64.b64encode(sealed).decode("ascii")
+
+
+def is_hash_sealed_by(factor_key: Key, stored: str) -> bool:
+    try:
+        return is_sealed_by(factor_key, base64.b64decode(stored, validate=True))
+    except ValueError:
+        return False
 
 
 def open_hash(factor_keys: KeySet, person: str, stored: str) -> str | None:

@@ -97,7 +97,7 @@ class AssertionSigner:
             "nbf": issued,
             "exp": expires,
         }
-        key_id = self._keyset.signing(now).id
+        key_id = self._keyset.current.id
         text = jwt.encode(claims, self._keys[key_id], algorithm=ALGORITHM, headers={"kid": key_id})
         return Signed(principal, text, issued, min(issued + LIFE_SECONDS - RENEW_SECONDS, expires))
 

@@ -7,7 +7,7 @@ any number of processes that hold the same code at once, one wins (CVE-2022-2589
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, case, delete, insert, select, update
+from sqlalchemy import Connection, case, delete, insert, select, union, update
 
 from gateway.foundation.errors import Conflict, NotFound
 from gateway.store.faults import conflict
@@ -41,6 +41,13 @@ class Authenticator:
 
 def people_with_password(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(select(PASSWORDS.c.person)).scalars())
+
+
+def people_with_factors(connection: Connection, after: str, limit: int) -> tuple[str, ...]:
+    """The next ids after `after`, in order: of those with a password or an authenticator."""
+    held = union(select(PASSWORDS.c.person), select(AUTHENTICATORS.c.person)).subquery()
+    rows = select(held.c.person).where(held.c.person > after).order_by(held.c.person).limit(limit)
+    return tuple(connection.execute(rows).scalars())
 
 
 def set_password(connection: Connection, person: str, password: Password) -> None:
@@ -78,6 +85,11 @@ def authenticators(connection: Connection, person: str) -> tuple[Authenticator, 
     rows = select(AUTHENTICATORS).where(AUTHENTICATORS.c.person == person)
     ordered = rows.order_by(AUTHENTICATORS.c.created_at, AUTHENTICATORS.c.id)
     return tuple(Authenticator(*row) for row in connection.execute(ordered))
+
+
+def put_sealed(connection: Connection, authenticator: str, sealed: bytes) -> None:
+    """The same secret, sealed anew."""
+    connection.execute(update(AUTHENTICATORS).where(AUTHENTICATORS.c.id == authenticator).values(sealed=sealed))
 
 
 def advance_step(connection: Connection, authenticator: str, step: int) -> bool:

@@ -1,12 +1,14 @@
 """SQLite, embedded: all that is its own way. One file, one writer at a time, readers that hold up nobody (WAL).
 
 Law: only `create` makes the file; every connection opens an existing one, so that a store that vanished is a fault
-and never an empty store. What is committed is on disk (`synchronous=FULL`). The file is its owner's alone.
+and never an empty store. What is committed is on disk (`synchronous=FULL`). The file is its owner's alone, unless its
+folder is shared; SQLite gives its log and its index the mode of the file itself.
 """
 
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from gateway.foundation.errors import StoreUnavailable
 from gateway.foundation.keyring import write_private
 
+SHARED_MODE = 0o664
 BUSY_SECONDS = 2.0
 """How long a transaction waits for another process's, which takes milliseconds."""
 
@@ -26,6 +29,8 @@ _PRAGMAS = (
     # A database that somebody else has written can't run its own functions through views and triggers.
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
+    # What is too large to be sorted in memory would lie about in clear, in a folder of somebody else's.
+    "PRAGMA temp_store = MEMORY",
     # One large transaction (the end of all sessions) leaves a large log behind: cut it back afterwards.
     f"PRAGMA journal_size_limit = {16 << 20}",
 )
@@ -41,7 +46,11 @@ class Sqlite:
 
     def create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._open_up(descriptor)
+        finally:
+            os.close(descriptor)
         with _faults(), closing(self._connect(read_only=False)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
 
@@ -87,6 +96,8 @@ class Sqlite:
         """Become what `image` holds, durably."""
         self.discard()
         write_private(self.path, image)
+        with self.path.open("rb") as file:
+            self._open_up(file.fileno())
 
     def discard(self) -> None:
         for path in self._files():
@@ -109,6 +120,11 @@ class Sqlite:
 
     def _files(self) -> tuple[Path, ...]:
         return self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
+
+    def _open_up(self, descriptor: int) -> None:
+        """In a folder that is shared between users (set-group-id) its group writes, and who can pass it reads."""
+        if os.stat(self.path.parent).st_mode & stat.S_ISGID and os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, SHARED_MODE)
 
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self.path)

@@ -28,7 +28,7 @@ _MOST_BYTES = 64 << 20
 
 
 _FROM_CHILDREN: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
-    "ready": {},
+    "ready": {"confined": bool},
     "prepared": {"version": int},
     "refused": {"version": int, "why": str},
     "totals": {"totals": dict},

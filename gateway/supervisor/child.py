@@ -10,7 +10,8 @@ import socket
 import ssl
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from aiohttp import web
@@ -24,7 +25,7 @@ from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
 from gateway.foundation.keyring import Key, KeySet
-from gateway.foundation.process import hide_memory
+from gateway.foundation.process import confine_writes, gain_nothing, hide_memory
 from gateway.metrics import Metrics
 from gateway.proxy.tls import Certificate
 from gateway.supervisor.build import Configuration, from_message
@@ -42,6 +43,8 @@ class Child(ABC):
     """One process. A subclass builds its parts in `begin` and takes them down in `end`."""
 
     role: ClassVar[str]
+    writes: ClassVar[tuple[str, ...]] = ()
+    """Folders of `state_dir` that it writes, beside its own chain of the journal."""
 
     def __init__(self, channel: ChildEnd, start: Message) -> None:
         self.channel = channel
@@ -108,11 +111,13 @@ class Child(ABC):
 
     # What they share.
 
-    async def serve(self) -> None:
+    async def serve(self, confine: Callable[[Iterable[Path]], bool] = lambda _: False) -> None:
+        """`confine` keeps this process from writing elsewhere than in these folders, and says whether it could."""
         self.journal = self._make_journal()
         listening = asyncio.create_task(self.channel.run(self.answer, self._take))
         try:
             self.journal.prepare()
+            is_confined = confine(self._own_folders())
             await self.open_journal(self.journal)
             self.journal.start()
             started = event(EventName.PROCESS_START, self.clock.now(), process=self.seat, pid=os.getpid())
@@ -123,7 +128,7 @@ class Child(ABC):
             raise SystemExit(1) from error
         self._begun.set()
         ticking = asyncio.create_task(self._tick())
-        self.channel.send("ready")
+        self.channel.send("ready", confined=is_confined)
         listening.add_done_callback(lambda _: self.drain())
         await self._ended.wait()
         ticking.cancel()
@@ -166,6 +171,9 @@ class Child(ABC):
             on_fatal=self.die,
             observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )
+
+    def _own_folders(self) -> list[Path]:
+        return [self.journal.folder, *(self.settings.state_dir / name for name in self.writes)]
 
     async def _take(self, message: Message) -> None:
         match message["kind"]:
@@ -237,12 +245,13 @@ async def _run(kind: Callable[[ChildEnd, Message], Child]) -> None:
         return
     child = kind(channel, start)
     logs.configure(child.seat, level=logs.level(child.settings.log_level))
-    await child.serve()
+    await child.serve(confine_writes)
 
 
 def main(kind: Callable[[ChildEnd, Message], Child], run: Callable[[Any], None] = asyncio.run) -> None:
     """A child's entry point; `run` is the event loop's."""
     hide_memory()
+    gain_nothing()
     # Draining is asked for over the channel; a signal to the whole group must not end us in the middle of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

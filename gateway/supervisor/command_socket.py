@@ -1,7 +1,6 @@
 """The keeper's Unix socket: where commands come in. The kernel says who asks (SO_PEERCRED), never the caller."""
 
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.foundation.errors import GatewayError
+from gateway.supervisor.users import user_name
 
 _CREDENTIALS = struct.Struct("3i")
 RunCommand = Callable[[str, dict[str, Any], str], Awaitable[Any]]
@@ -47,13 +47,6 @@ def peer_name(request: web.Request) -> str | None:
         return None
     _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return user_name(user) if user in (0, os.geteuid()) else None
-
-
-def user_name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"uid:{user}"
 
 
 def _answer(status: int, body: dict[str, Any]) -> web.Response:

@@ -4,7 +4,7 @@ Law: a command is done, recorded in the journal with the operating system's user
 that could not be recorded says so. Secrets come in and go out in the arguments and the result, and never in an event.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from gateway.config.schema import Settings
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import GatewayError, JournalUnavailable
-from gateway.foundation.keyring import PURPOSES, KeySet, key_versions
+from gateway.foundation.keyring import BY_NAME, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
 from gateway.identity.factors import NewFactors
@@ -268,7 +268,7 @@ def _session_revoke(context: Context, arguments: Arguments) -> Done:
     return Done({"sessions_ended": len(ended)}, [_event(context, EventName.SESSION_REVOKE, told)])
 
 
-# Snapshots and keys.
+# Snapshots, and what is told of keys.
 
 
 def snapshot_folder(settings: Settings) -> Path:
@@ -294,9 +294,13 @@ def _snapshot_verify(context: Context, arguments: Arguments) -> Done:
 
 def _snapshot_path(context: Context, text: str) -> Path:
     path = Path(text) if text.startswith("/") else snapshot_folder(context.settings) / text
-    if not path.is_file():
-        raise GatewayError(f"there is no snapshot {text!r}: `snapshot list` shows those of this state_dir")
-    return path
+    try:
+        with path.open("rb"):
+            return path
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise GatewayError(f"there is no snapshot {text!r}: `snapshot list` shows those of this state_dir") from None
+    except (OSError, ValueError) as error:
+        raise GatewayError(f"the snapshot {text!r} can't be read by the keeper: {error}") from error
 
 
 def _snapshot_restore(context: Context, arguments: Arguments) -> Done:
@@ -306,22 +310,18 @@ def _snapshot_restore(context: Context, arguments: Arguments) -> Done:
     return Done(_snapshot(restored), [_event(context, EventName.SNAPSHOT_RESTORE, {"snapshot": restored.name})])
 
 
-def _keys_list(context: Context, _: Arguments) -> Done:
-    """The table of `keyring.PURPOSES`, with the versions that there are."""
-    rows = [
+def key_rows(versions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For `keys list`: each version with its row of `keyring.PURPOSES`."""
+    return [
         {
-            "purpose": row.name,
-            "id": version.id,
-            "created": version.created,
-            "is_current": version.is_current,
-            "readers": sorted(row.readers),
-            "does": row.does,
-            "loss": row.loss,
+            **version,
+            "readers": sorted(BY_NAME[version["purpose"]].readers),
+            "does": BY_NAME[version["purpose"]].does,
+            "rotation": BY_NAME[version["purpose"]].rotation,
+            "loss": BY_NAME[version["purpose"]].loss,
         }
-        for row in PURPOSES
-        for version in key_versions(context.settings.state_dir / "keys", row.name)
+        for version in versions
     ]
-    return Done({"keys": rows})
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -345,7 +345,6 @@ COMMANDS: Mapping[str, Command] = {
     "snapshot.create": _snapshot_create,
     "snapshot.list": _snapshot_list,
     "snapshot.verify": _snapshot_verify,
-    "keys.list": _keys_list,
 }
 """What the keeper does while the gateway runs. The verbs and their shapes: `gateway.cli.remote`."""
 

@@ -5,9 +5,11 @@ nor the master key are in any environment or command line. Sockets are made once
 """
 
 import fcntl
+import logging
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,15 +20,16 @@ from gateway.config.values import ListenAddress
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import Keyring
+from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
 from gateway.proxy.tls import Certificate, ServerTls
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
-from gateway.supervisor.command_socket import user_name
 from gateway.supervisor.local_ca import issue
 from gateway.supervisor.roster import Role, Seat
+from gateway.supervisor.users import Identities, Identity, furnish, identities, user_name
 
 BACKLOG = 1024
+log = logging.getLogger(__name__)
 LOCK = Path("run/lock")
 ROLES: tuple[Role, ...] = ("keeper", "portal", "worker")
 
@@ -36,22 +39,35 @@ class _Open(Protocol):
 
 
 class Equipment:
-    def __init__(self, configuration: Configuration, sockets: ExitStack, listening: dict[str, _Open]) -> None:
-        self._settings, self._sockets, self._listening = configuration.settings, sockets, listening
+    def __init__(
+        self,
+        configuration: Configuration,
+        sockets: ExitStack,
+        listening: dict[str, _Open],
+        who: Identities | None,
+        rotated: str | None = None,
+    ) -> None:
+        """`rotated`: the purpose of a key that gets a new version on the way."""
+        self._settings, self._sockets, self._listening, self._who = configuration.settings, sockets, listening, who
         self.slots = worker_count(self._settings)
         self._clock: Clock = SystemClock()
         self._entropy: Entropy = SystemEntropy()
         self._keyring = open_keyring(self._settings, self._clock, self._entropy)
+        if rotated is not None:
+            self._keyring.rotate(rotated)
         self._certificates = self._read_certificates(configuration)
         # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
         self._given = {role: self._read_for(role) for role in ROLES}
+        self.keys_change = self._keyring.next_change()
+        """The unix time from which on `renewed` equipment has other keys; None: never."""
 
     @classmethod
     def for_configuration(cls, configuration: Configuration) -> Self:
         """Take the lock of this `state_dir` and bind every socket. Raises GatewayError in the user's words."""
         with ExitStack() as stack:
             settings = configuration.settings
-            listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir))}
+            who = identities(settings)
+            listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir, who))}
             for name, address in (("https", settings.listen.https), ("http", settings.listen.http)):
                 _refuse_taken(f"listen.{name}", address)
             for slot in range(worker_count(settings)):
@@ -62,9 +78,16 @@ class Equipment:
                     _listen("listen.http", settings.listen.http, shared=True)
                 )
             listening["ops"] = stack.enter_context(_listen("listen.ops", settings.listen.ops, shared=False))
-            for name, path in (("portal", PORTAL_SOCKET), ("keeper", KEEPER_SOCKET)):
-                listening[name] = stack.enter_context(_listen_unix(settings.state_dir / path))
-            equipment = cls(configuration, stack, listening)
+            # Workers connect to the portal, by the group of the folder; and to the keeper, who gives commands.
+            portal_mode = 0o600 if who is None else 0o660
+            listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
+            listening["keeper"] = stack.enter_context(_listen_unix(settings.state_dir / KEEPER_SOCKET, 0o600))
+            equipment = cls(configuration, stack, listening, who)
+            try:
+                equipment.save_keys()
+            except GatewayError as error:
+                # Versions that are over stay where they are for now: a full disk is no reason not to serve.
+                log.warning("older keys could not be dropped: %s", error)
             equipment._sockets = stack.pop_all()
             return equipment
 
@@ -104,13 +127,25 @@ class Equipment:
             ]
         return given
 
-    def renewed(self, configuration: Configuration) -> "Equipment":
-        """The same sockets, with certificates and keys read again. Raises GatewayError."""
-        return Equipment(configuration, self._sockets, self._listening)
+    def identity(self, role: Role) -> Identity | None:
+        """Who a process is to be; None: who we are."""
+        return None if self._who is None else self._who[role]
 
-    def rotate(self, purpose: str) -> None:
-        """A new version of a key; `renewed` equipment has it."""
-        self._keyring.rotate(purpose)
+    def renewed(self, configuration: Configuration, rotated: str | None = None) -> "Equipment":
+        """The same sockets, with certificates and keys read again. Raises GatewayError."""
+        return Equipment(configuration, self._sockets, self._listening, self._who, rotated)
+
+    def save_keys(self) -> None:
+        """Before anybody uses this equipment. Raises GatewayError."""
+        self._keyring.save()
+
+    def newest(self, purpose: str) -> str:
+        """Id of the version that was made last."""
+        return next(each.id for each in self._keyring.listing() if each.purpose == purpose)
+
+    def keys(self) -> list[dict[str, Any]]:
+        """What may be told of every version of every key."""
+        return [asdict(each) for each in self._keyring.listing()]
 
     def hide_master_key(self, environment: dict[str, str]) -> None:
         if self._settings.master_key.env is not None:
@@ -132,14 +167,15 @@ class Equipment:
 
 
 class StateLock:
-    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time."""
+    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time, which it furnishes."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / LOCK
+    def __init__(self, state_dir: Path, who: Identities | None = None) -> None:
+        self._path, self._who = state_dir / LOCK, who
         self._descriptor = -1
 
     def __enter__(self) -> Self:
-        self._refuse_root()
+        if self._who is None:
+            self._refuse_root()
         try:
             for folder in (self._path.parents[1], self._path.parent):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -151,6 +187,11 @@ class StateLock:
         except BlockingIOError:
             os.close(self._descriptor)
             raise GatewayError(f"another gateway is working on {self._path.parents[1]}") from None
+        try:
+            furnish(self._path.parents[1], self._who)
+        except GatewayError:
+            os.close(self._descriptor)
+            raise
         return self
 
     def __exit__(
@@ -207,13 +248,13 @@ def _refuse_taken(setting: str, address: ListenAddress) -> None:
     _listen(setting, address, shared=False).close()
 
 
-def _listen_unix(path: Path) -> socket.socket:
+def _listen_unix(path: Path, mode: int) -> socket.socket:
+    """`mode` says who may connect: to write it is to connect (unix(7))."""
     if len(os.fsencode(path)) > 107:
         raise GatewayError(f"state_dir is too long: the socket {path} may have 107 characters (unix(7))")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(path))
-    path.chmod(0o660)
+    path.chmod(mode)
     listening.listen(BACKLOG)
     return listening

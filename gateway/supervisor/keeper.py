@@ -14,7 +14,7 @@ from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
-from gateway.foundation.keyring import PUBLISHED_SECONDS, ROTATABLE, key_versions
+from gateway.foundation.keyring import PURPOSES
 from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
@@ -27,7 +27,7 @@ from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
-from gateway.supervisor.commands import Context, run_command, snapshot_folder, unrecorded
+from gateway.supervisor.commands import Context, key_rows, run_command, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
 
 CHECKPOINT_SECONDS = 2.0
@@ -42,6 +42,7 @@ Result = TypeVar("Result")
 
 class Keeper(Child):
     role = "keeper"
+    writes = ("store", "journal", "checkpoints", "snapshots")
 
     async def open_journal(self, journal: Journal) -> None:
         """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
@@ -120,6 +121,8 @@ class Keeper(Child):
         """A command from the socket. Raises GatewayError."""
         if verb in ("reload", "status"):
             return await self.channel.ask("supervisor", verb, deadline=15.0)
+        if verb == "keys.list":
+            return {"keys": key_rows(await self.channel.ask("supervisor", "keys"))}
         if verb == "keys.rotate":
             return await self._rotate(arguments.get("purpose", ""), operator)
         async with self._commands:
@@ -132,15 +135,18 @@ class Keeper(Child):
                 raise unrecorded(verb, error) from error
         return done.answer()
 
-    async def _rotate(self, purpose: str, operator: str) -> Any:
-        """Only what has an overlap: what the older versions of this key have signed stays good meanwhile."""
-        if purpose not in ROTATABLE:
-            raise GatewayError(f"{purpose!r} can't be rotated; what can: {', '.join(sorted(ROTATABLE))}")
+    async def _rotate(self, purpose: Any, operator: str) -> Any:
+        """The supervisor has the keys; that it was done is recorded here."""
+        if purpose not in [row.name for row in PURPOSES if row.is_rotatable]:
+            known = ", ".join(row.name for row in PURPOSES if row.is_rotatable)
+            raise GatewayError(f"{purpose!r} can't be rotated; what can: {known}")
         done = await self.channel.ask("supervisor", "rotate", deadline=15.0, purpose=purpose)
-        version = key_versions(self.settings.state_dir / "keys", purpose)[0]
-        told = event(EventName.KEY_ROTATE, self.clock.now(), key=f"{purpose}/{version.id}", operator=operator)
-        await self.journal.commit(told)
-        return {**done, "purpose": purpose, "id": version.id, "signs_in": PUBLISHED_SECONDS}
+        told = event(EventName.KEY_ROTATE, self.clock.now(), key=f"{purpose}/{done['id']}", operator=operator)
+        try:
+            await self.journal.commit(told)
+        except JournalUnavailable as error:
+            raise unrecorded("keys.rotate", error) from error
+        return {**done, "purpose": purpose}
 
     def _context(self, operator: str) -> Context:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import KeySet, seal, unseal, write_private
+from gateway.foundation.keyring import KeySet, is_sealed_by, seal, unseal, write_private
 from gateway.proxy.tls import Certificate
 
 CA_DAYS, LEAF_DAYS = 3650, 397
@@ -31,6 +31,8 @@ def issue(state_dir: Path, names: list[str], keys: KeySet, clock: Clock, entropy
     opened = unseal(keys, key_path.read_bytes(), BOUND_TO)
     if opened is None:
         raise GatewayError(f"{key_path} does not open with this master key")
+    if not is_sealed_by(keys.current, key_path.read_bytes()):
+        write_private(key_path, seal(keys.current, opened, BOUND_TO, entropy))
     ca_key = serialization.load_der_private_key(opened, None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise GatewayError(f"{key_path} does not hold the key of a local authority")

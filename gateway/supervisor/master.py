@@ -2,99 +2,48 @@
 nothing of a request.
 
 Law: it never waits for a child, and nothing that a child says can end it: what is no message of ours ends the child.
-Signals only set a flag and wake the one `select`. A new configuration is taken by all or by none, keys and certificates
-included: every child prepares it and says so, then it is committed; who has not prepared it is replaced. Sockets
-outlive the processes that use them, so that replacing one drops no connection that has not been accepted yet.
+Signals only set a flag and wake the one `select`. Sockets outlive the processes that use them, so that replacing one
+drops no connection that has not been accepted yet. How something new comes into force is in `reload`.
 """
 
 import logging
 import os
 import selectors
 import signal
-import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 from typing import Any
 
 from gateway import __version__
-from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
-from gateway.foundation.errors import GatewayError, InvalidFile
-from gateway.foundation.keyring import ROTATABLE
-from gateway.foundation.process import hide_memory
+from gateway.foundation.process import gain_nothing, hide_memory
 from gateway.metrics import Ledger, Metrics
-from gateway.proxy.tls import OPENSSL_CONF
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.channel import ChannelClosed, MasterEnd, Message, require_from_child
+from gateway.supervisor.channel import ChannelClosed, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
+from gateway.supervisor.launch import Child, launch
 from gateway.supervisor.questions import Questions, refusal
+from gateway.supervisor.reload import InForce, nobody
 from gateway.supervisor.roster import Roster, Seat, State
+from gateway.supervisor.users import user_name
 
-PREPARE_SECONDS = 5.0
 UNRECORDED = 1000
 """Records that are kept while the keeper is away; far more than can happen in its absence."""
-MOST_WORDS = 2000
-"""Characters of a child's reason to refuse a configuration: what is longer could not be recorded."""
 KILL_SECONDS = 5.0
 """After its deadline a drained process has this long before it is killed."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Child:
-    """A running process in its seat."""
-
-    seat: Seat
-    process: Popen[bytes]
-    channel: MasterEnd
-    deadline: float | None = None
-    """When it is killed, if it has not ended by then."""
-    was_asked: bool = False
-    """To end: then its end is no fault."""
-    is_listened_to: bool = True
-    """False once it has closed its end of the channel."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.seat.name}/{self.process.pid}"
-
-
-Answer = Callable[[dict[str, Any] | None, str | None], None]
-"""Called once, with a result or with an error's words."""
-
-
-@dataclass
-class Reload:
-    """A configuration on its way into force."""
-
-    configuration: Configuration
-    equipment: Equipment
-    version: int
-    deadline: float
-    waiting: set[str]
-    """Processes that were asked and have not said anything yet."""
-    answer: Answer
-    prepared: set[str] = field(default_factory=set)
-    """By process and not by seat: a successor has the old configuration."""
-
-
 class Master:
     def __init__(self, configuration: Configuration, equipment: Equipment) -> None:
-        self._configuration, self._equipment = configuration, equipment
-        self._version = 1
         self._roster = Roster(equipment.slots)
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
-        self._reload: Reload | None = None
         self._stop_requested = self._reload_requested = self._announced = False
         self._ledger, self._metrics = Ledger(), Metrics()
         self._metrics.set("gateway_config_reload_failed", 0)
@@ -105,6 +54,7 @@ class Master:
         self._started = time.monotonic()
         self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
         self._questions = Questions()
+        self._force = InForce(configuration, equipment, self._children, self._metrics, self._record)
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
@@ -142,57 +92,34 @@ class Master:
             self._roster.is_stopping = True
         if self._reload_requested:
             self._reload_requested = False
-            self._begin_reload(lambda _result, _error: None)
+            self._force.reload(nobody)
 
     # Processes.
 
     def _start(self, seat: Seat, now: float) -> None:
-        ours, theirs = socket.socketpair()
-        descriptors = self._equipment.descriptors(seat)
-        # -P: no module is taken from whatever folder we were started in.
-        command = [sys.executable, "-P", "-m", f"gateway.supervisor.{seat.role}", str(theirs.fileno())]
-        environment = {
-            **os.environ,
-            "OPENSSL_CONF": str(OPENSSL_CONF),
-            "MALLOC_MMAP_THRESHOLD_": "131072",
-            "MALLOC_ARENA_MAX": "2",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(
-                os.pathsep
-            ),
-        }
-        self._equipment.hide_master_key(environment)
+        equipment = self._force.equipment
+        descriptors = equipment.descriptors(seat)
         self._roster.started(seat, now)
         try:
-            # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then drains the others.
-            process = Popen(  # noqa: S603 - our own interpreter and module.
-                command,
-                env=environment,
-                pass_fds=(theirs.fileno(), *descriptors.values()),
-                stdin=DEVNULL,
-                start_new_session=True,
-            )
+            child = launch(seat, equipment, descriptors)
         except OSError as error:
             # Out of processes or memory: tried again, since the others are worth more than this one.
             log.error("a process could not be started: %s", error, extra={"seat": seat.name})
-            ours.close()
             self._roster.ended(seat, now)
             return
-        finally:
-            theirs.close()
-        child = Child(seat, process, MasterEnd(ours))
         self._children[seat.name] = child
         self._selector.register(child.channel, selectors.EVENT_READ, child)
         child.channel.send(
             {
                 "kind": "start",
                 "seat": seat.name,
-                "version": self._version,
+                "version": self._force.version,
                 "descriptors": descriptors,
-                **self._configuration.as_message(),
-                **self._equipment.for_role(seat.role),
+                **self._force.configuration.as_message(),
+                **equipment.for_role(seat.role),
             }
         )
-        log.info("started", extra={"seat": seat.name, "pid": process.pid})
+        log.info("started", extra={"seat": seat.name, "pid": child.process.pid})
 
     def _reap(self) -> None:
         for child in list(self._children.values()):
@@ -206,14 +133,13 @@ class Master:
 
     def _forget(self, child: Child, code: int) -> None:
         seat = child.seat
-        self._stop_listening(child)
+        child.stop_listening(self._selector)
         child.channel.close()
         del self._children[seat.name]
         self._ledger.retire(child.name)
         self._questions.forget(child.name)
         self._roster.ended(seat, time.monotonic())
-        if self._reload is not None:
-            self._reload.waiting.discard(child.name)
+        self._force.forget(child)
         if not (child.was_asked or self._roster.is_stopping):
             log.error("a process ended by itself", extra={"seat": seat.name, "pid": child.process.pid, "code": code})
             self._metrics.count("gateway_processes_replaced_total", seat.role)
@@ -227,7 +153,7 @@ class Master:
         if not child.was_asked:
             child.was_asked = True
             child.channel.send({"kind": "drain"})
-            child.deadline = now + self._configuration.settings.timeouts.drain + KILL_SECONDS
+            child.deadline = now + self._force.configuration.settings.timeouts.drain + KILL_SECONDS
             child.seat.state = State.ENDING
 
     def _keep_time(self, now: float) -> None:
@@ -243,8 +169,9 @@ class Master:
             if child.deadline is not None and now > child.deadline:
                 log.error("a process did not end in time", extra={"seat": child.seat.name})
                 child.process.kill()
-        if self._reload is not None and (not self._reload.waiting or now > self._reload.deadline):
-            self._commit_reload(self._reload)
+        # Who is starting just now would be replaced: it has the keys of before.
+        is_quiet = not any(seat.state is State.STARTING for seat in self._roster.seats)
+        self._force.keep_time(now, may_renew=is_quiet and not self._roster.is_stopping)
 
     # Messages.
 
@@ -269,13 +196,8 @@ class Master:
                     # It is ending, or broken; either way it must not live on without us.
                     if closed.args:
                         log.error("a process said %s; it is replaced", closed, extra={"seat": child.seat.name})
-                    self._stop_listening(child)
+                    child.stop_listening(self._selector)
                     child.deadline = min(child.deadline or inf, time.monotonic() + KILL_SECONDS)
-
-    def _stop_listening(self, child: Child) -> None:
-        if child.is_listened_to:
-            child.is_listened_to = False
-            self._selector.unregister(child.channel)
 
     def _take_messages(self, child: Child) -> None:
         for message in child.channel.receive():
@@ -285,6 +207,7 @@ class Master:
     def _take(self, child: Child, message: Message) -> None:
         match message["kind"]:
             case "ready":
+                child.is_confined = message["confined"]
                 if child.seat.state is State.STARTING:
                     self._roster.ready(child.seat, time.monotonic())
                     self._pass_on_records()
@@ -295,12 +218,9 @@ class Master:
                 except ValueError as error:
                     raise ChannelClosed(f"totals that can't be: {error}") from error
             case "prepared":
-                if self._reload is not None and message["version"] == self._reload.version:
-                    self._reload.waiting.discard(child.name)
-                    self._reload.prepared.add(child.name)
+                self._force.prepared(child, message["version"])
             case "refused":
-                if self._reload is not None and message["version"] == self._reload.version:
-                    self._abandon_reload(self._reload, message["why"][:MOST_WORDS])
+                self._force.refused(message["version"], message["why"])
             case "ask":
                 self._relay(child, message)
             case "answer":
@@ -333,14 +253,15 @@ class Master:
             case "status":
                 self._reply(child, message, self._status())
             case "reload":
-                self._begin_reload(lambda result, error: self._reply(child, message, result, error=error))
+                self._force.reload(lambda *said: self._answered(child, message, *said))
+            case "keys":
+                self._reply(child, message, self._force.equipment.keys())
             case "rotate":
                 purpose = message["arguments"].get("purpose")
-                if purpose not in ROTATABLE:
-                    self._reply(child, message, error=f"{purpose!r} can't be rotated")
-                    return
-                # The new key is in everybody's hands when the reload is committed, or in nobody's.
-                self._begin_reload(lambda result, error: self._reply(child, message, result, error=error), purpose)
+                self._force.rotate(purpose, lambda *said: self._answered(child, message, *said))
+
+    def _answered(self, child: Child, message: Message, result: dict[str, Any] | None, error: str | None) -> None:
+        self._reply(child, message, result, error=error)
 
     def _reply(
         self, child: Child, message: Message, result: Any = None, *, error: str | None = None, unavailable: bool = False
@@ -365,95 +286,36 @@ class Master:
         """Times are unix seconds, like in every answer to a command (`gateway.cli.remote`)."""
         began = self._clock.now() - time.monotonic()
         return {
-            "node": self._configuration.settings.node,
+            "node": self._force.configuration.settings.node,
             "version": __version__,
-            "config": self._configuration.digest,
+            "config": self._force.configuration.digest,
             "since": began + self._started,
             "ready": self._roster.all_ready,
-            "processes": [
-                {
-                    "process": seat.name,
-                    "pid": self._children[seat.name].process.pid if seat.name in self._children else None,
-                    "state": seat.state.name.lower(),
-                    "since": began + seat.since,
-                }
-                for seat in self._roster.seats
-            ],
+            "processes": [self._status_of(seat, began) for seat in self._roster.seats],
+        }
+
+    def _status_of(self, seat: Seat, began: float) -> dict[str, Any]:
+        child, identity = self._children.get(seat.name), self._force.equipment.identity(seat.role)
+        return {
+            "process": seat.name,
+            "pid": child.process.pid if child is not None else None,
+            "state": seat.state.name.lower(),
+            "since": began + seat.since,
+            "user": identity.name if identity is not None else user_name(os.geteuid()),
+            "confined": child is not None and child.is_confined,
         }
 
     def _say_ready(self) -> None:
         if self._roster.all_ready and not self._announced:
             self._announced = True
-            settings = self._configuration.settings
+            settings = self._force.configuration.settings
             print(f"btb-gateway is ready: {settings.origin(settings.login_host)}", flush=True)
-
-    # Reload, in two steps.
-
-    def _begin_reload(self, answer: Answer, rotated: str | None = None) -> None:
-        """`rotated`: the purpose of a key that gets a new version on the way."""
-        if self._reload is not None:
-            answer(None, "another reload is under way")
-            return
-        try:
-            configuration = read_configuration(self._configuration.settings_path)
-            _refuse_changes_that_need_a_restart(self._configuration.settings, configuration.settings)
-            if rotated is not None:
-                self._equipment.rotate(rotated)
-            equipment = self._equipment.renewed(configuration)
-        except GatewayError as error:
-            self._refuse_reload(error, answer)
-            return
-        self._version += 1
-        ready = [child for child in self._children.values() if child.seat.state is State.READY]
-        deadline = time.monotonic() + PREPARE_SECONDS
-        waiting = {child.name for child in ready}
-        self._reload = Reload(configuration, equipment, self._version, deadline, waiting, answer)
-        for child in ready:
-            message = {"kind": "prepare", "version": self._version, **configuration.as_message()}
-            child.channel.send({**message, **equipment.for_role(child.seat.role)})
-
-    def _refuse_reload(self, error: GatewayError, answer: Answer) -> None:
-        problems = [str(p) for p in error.problems] if isinstance(error, InvalidFile) else [str(error)]
-        self._metrics.set("gateway_config_reload_failed", 1)
-        self._record("settings:reload-refused", old=self._configuration.digest, problems=problems[:20])
-        answer(None, str(error))
-
-    def _commit_reload(self, reload: Reload) -> None:
-        self._reload = None
-        for child in self._children.values():
-            if child.name in reload.prepared:
-                child.channel.send({"kind": "commit", "version": reload.version})
-            elif not child.was_asked:
-                # Silent, or started meanwhile with the old configuration: its successor gets the new one.
-                log.error("a process did not prepare the new configuration; it is replaced", extra={"seat": child.name})
-                child.process.kill()
-        old, self._configuration = self._configuration, reload.configuration
-        self._equipment = reload.equipment
-        logging.getLogger().setLevel(logs.level(reload.configuration.settings.log_level))
-        self._metrics.set("gateway_config_reload_failed", 0)
-        self._record("settings:reload", old=old.digest, new=reload.configuration.digest)
-        reload.answer({"config": reload.configuration.digest}, None)
-
-    def _abandon_reload(self, reload: Reload, why: str) -> None:
-        self._reload = None
-        for child in self._children.values():
-            child.channel.send({"kind": "abandon", "version": reload.version})
-        self._refuse_reload(GatewayError(why), reload.answer)
-
-
-def _refuse_changes_that_need_a_restart(old: Settings, new: Settings) -> None:
-    changed = [
-        name
-        for name in ("domain", "state_dir", "master_key", "listen", "workers", "store", "node", "public_port")
-        if getattr(old, name) != getattr(new, name)
-    ]
-    if changed:
-        raise GatewayError(f"{', '.join(changed)}: this takes effect with a restart only; nothing was changed")
 
 
 def main(config: Path) -> int:
     """`btb-gateway run`. Raises GatewayError before anything is started."""
     hide_memory()
+    gain_nothing()
     configuration = read_configuration(config)
     logs.configure("supervisor", level=logs.level(configuration.settings.log_level))
     with Equipment.for_configuration(configuration) as equipment:

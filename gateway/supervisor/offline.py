@@ -2,32 +2,52 @@
 
 import os
 from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from gateway.audit.events import EventName, event
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
-from gateway.config.load import Loaded
+from gateway.config.load import Loaded, master_key
+from gateway.config.read import read_secret
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.errors import JournalUnavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable
+from gateway.foundation.keyfiles import Keyring, rewrap
 from gateway.identity.factors import set_credentials
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.supervisor.build import read_configuration
-from gateway.supervisor.command_socket import user_name
-from gateway.supervisor.commands import OFFLINE, Arguments, Context, factors_from_text, run_command, unrecorded
+from gateway.supervisor.commands import (
+    OFFLINE,
+    Arguments,
+    Command,
+    Context,
+    Done,
+    factors_from_text,
+    key_rows,
+    run_command,
+    unrecorded,
+)
 from gateway.supervisor.equipment import StateLock, open_keyring
+from gateway.supervisor.users import acting_as, identities, user_name
 
 
 def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
     """The same commands, by this process, with the master key, under the lock that a running gateway would hold, and
-    recorded in a chain of its own. Raises GatewayError."""
+    recorded in a chain of its own. What it writes is the keeper's. Raises GatewayError."""
     settings, clock, entropy = loaded.settings, SystemClock(), SystemEntropy()
     policy = read_configuration(loaded.path).policy
+    who = identities(settings)
     with ExitStack() as stack:
-        stack.enter_context(StateLock(settings.state_dir))
+        stack.enter_context(StateLock(settings.state_dir, who))
+        wrapped = _rewrap(loaded, arguments) if verb == "keys.rewrap" else 0
         keyring = open_keyring(settings, clock, entropy)
-        checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
+        keys = {name: keyring.load(name) for name in ("journal", "session", "snapshot", "factor")}
+        commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
+        stack.enter_context(acting_as(None if who is None else who["keeper"]))
+        checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
         store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
@@ -39,13 +59,13 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
 
         def give_credentials(person: str, password: str, totp_secret: str) -> None:
             new = factors_from_text(password, totp_secret, (person, settings.domain), entropy)
-            set_credentials(store, keyring.load("factor"), person, new, clock, entropy)
+            set_credentials(store, keys["factor"], person, new, clock, entropy)
 
         context = Context(
             store=store,
             settings=settings,
-            session_keys=keyring.load("session"),
-            snapshot_keys=keyring.load("snapshot"),
+            session_keys=keys["session"],
+            snapshot_keys=keys["snapshot"],
             set_credentials=give_credentials,
             roles=frozenset(policy.roles),
             clock=clock,
@@ -53,10 +73,32 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             operator=user_name(os.getuid()),
         )
         migrate(store)
-        done = run_command(context, verb, arguments, OFFLINE)
+        done = run_command(context, verb, arguments, commands)
         try:
             for record in done.events:
                 journal.commit_now(record)
         except JournalUnavailable as error:
             raise unrecorded(verb, error) from error
     return done.answer()
+
+
+def _key_commands(keyring: Keyring, wrapped: int) -> dict[str, Command]:
+    """What the supervisor answers while it runs, and what it is in the way of: `wrapped` keys have a new master key."""
+    versions = [asdict(each) for each in keyring.listing()]
+
+    def listed(_: Context, __: Arguments) -> Done:
+        return Done({"keys": key_rows(versions)})
+
+    def rewrapped(context: Context, _: Arguments) -> Done:
+        told = event(EventName.KEY_ROTATE, context.clock.now(), key="master", count=wrapped, operator=context.operator)
+        return Done({"versions": wrapped}, [told])
+
+    return {"keys.list": listed, "keys.rewrap": rewrapped}
+
+
+def _rewrap(loaded: Loaded, arguments: Arguments) -> int:
+    """Every key, from the master key in the file `old` to the one of the settings. Raises GatewayError."""
+    if not arguments.get("old"):
+        raise GatewayError("keys rewrap needs the file of the old master key")
+    old, new = read_secret(Path(arguments["old"])), master_key(loaded.settings).reveal()
+    return rewrap(loaded.settings.state_dir / "keys", old, new, SystemEntropy())

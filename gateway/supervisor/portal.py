@@ -1,10 +1,12 @@
 """The portal's entry: serves the sign-in pages on the socket that workers reach as an upstream."""
 
 import asyncio
+import logging
 from typing import Any
 
+from gateway.foundation.errors import Unavailable
 from gateway.identity.enrolment import Enrolment, EnrolmentKeys
-from gateway.identity.factors import set_credentials
+from gateway.identity.factors import reseal, set_credentials
 from gateway.identity.passwords import Passwords
 from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
 from gateway.identity.tokens import AssertionVerifier
@@ -15,11 +17,15 @@ from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, main, serve
 from gateway.supervisor.commands import factors_from_text
 
+log = logging.getLogger(__name__)
+RESEAL_PAUSE = 5.0
+"""Before another attempt, when the store could not be used."""
 SIGN_IN_RESULTS = ("success", "failure", "throttled")
 
 
 class Portal(Child):
     role = "portal"
+    writes = ("store",)
 
     async def begin(self) -> None:
         for result in SIGN_IN_RESULTS:
@@ -28,10 +34,13 @@ class Portal(Child):
         self._store = Store.open(self.settings.store, self.settings.state_dir)
         self._passwords = Passwords(self.entropy)
         self._runner = await serve(self.descriptors["portal"], create_app(self._services()))
+        self._resealing = asyncio.create_task(self._reseal())
 
     async def adopt(self, message: Message) -> None:  # noqa: ARG002 - all of it is in `self.given` already.
         before, self._runner = self._runner, await serve(self.descriptors["portal"], create_app(self._services()))
         await before.cleanup()
+        self._resealing.cancel()
+        self._resealing = asyncio.create_task(self._reseal())
 
     def _services(self) -> Services:
         settings = self.settings
@@ -75,7 +84,25 @@ class Portal(Child):
         await asyncio.to_thread(set_credentials, self._store, keys, arguments["person"], new, clock, entropy)
         return None
 
+    async def _reseal(self) -> None:
+        """After a rotation: whatever an older version of the factor key has sealed is sealed anew, a few at a time."""
+        keys, last, count = self.keys("factor"), "", 0
+        while True:
+            try:
+                after = last
+                last, resealed = await asyncio.to_thread(reseal, self._store, keys, after, self.entropy)
+            except Unavailable as error:
+                log.warning("factors could not be sealed anew: %s", error)
+                await asyncio.sleep(RESEAL_PAUSE)
+                continue
+            count += resealed
+            if not last:
+                break
+        if count:
+            log.info("factors were sealed anew", extra={"fields": {"count": count, "key": keys.current.id}})
+
     async def end(self) -> None:
+        self._resealing.cancel()
         await self._runner.cleanup()
         self._passwords.close()
         self._store.close()

@@ -18,6 +18,7 @@ MAY_ASK = frozenset(
         ("keeper", "supervisor", "status"),
         ("keeper", "supervisor", "totals"),
         ("keeper", "supervisor", "reload"),
+        ("keeper", "supervisor", "keys"),
         ("keeper", "supervisor", "rotate"),
     }
 )

@@ -10,6 +10,14 @@ def test_good_files(config, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_it_says_who_would_run_as_whom(config, capsys):
+    run(["check", "--config", str(config)])
+    assert "All processes run as one user" in capsys.readouterr().out
+    config.write_text(config.read_text() + "users: {worker: btb-w, portal: btb-p, keeper: btb-k}\n")
+    assert run(["check", "--config", str(config)]) == 0
+    assert "users of their own: worker btb-w, portal btb-p, keeper btb-k" in capsys.readouterr().out
+
+
 def test_checking_makes_nothing(config):
     before = sorted(config.parent.rglob("*"))
     run(["check", "--config", str(config)])

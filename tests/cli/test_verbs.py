@@ -169,11 +169,18 @@ VERBS = [
                     "is_current": True,
                     "readers": ["worker"],
                     "does": "x",
+                    "rotation": "y",
                     "loss": "z",
                 }
             ]
         },
-        "session k1 2027-01-15 08:00Z yes worker x z",
+        "session k1 2027-01-15 08:00Z yes worker x y z",
+    ),
+    (
+        "keys rotate session",
+        ("keys.rotate", {"purpose": "session"}),
+        {"config": "abcd", "purpose": "session", "id": "k2", "signs_in": 15.0},
+        "New: session k2, in all hands now, used in 15 s.",
     ),
     (
         "status",
@@ -183,9 +190,18 @@ VERBS = [
             "version": "0.1.0",
             "config": "abcd",
             "since": DAY,
-            "processes": [{"process": "worker-0", "pid": 42, "state": "ready", "since": DAY}],
+            "processes": [
+                {
+                    "process": "worker-0",
+                    "pid": 42,
+                    "state": "ready",
+                    "since": DAY,
+                    "user": "btb-worker",
+                    "confined": True,
+                }
+            ],
         },
-        "worker-0 42 ready 2027-01-15 08:00Z",
+        "worker-0 42 ready 2027-01-15 08:00Z btb-worker yes",
     ),
     ("reload", ("reload", {}), {"config": "abcd"}, "In force: abcd"),
 ]
@@ -252,6 +268,7 @@ def test_half_of_the_credentials_is_a_wrong_call(config, keeper, monkeypatch, ty
         "session revoke --user a --all",
         "session revoke a",
         "snapshot verify",
+        "keys rewrap",
     ],
 )
 def test_wrong_calls(config, keeper, capsys, typed):
@@ -264,6 +281,37 @@ def test_a_refusal_is_one_line_on_standard_error(config, keeper, capsys):
     keeper.answer = {"ok": False, "error": "there is no user alice"}
     assert run(["user", "show", "alice", "--config", str(config)]) == 1
     assert capsys.readouterr() == ("", "there is no user alice\n")
+
+
+PARTED = [("keeper", "btb-keeper"), ("portal", "btb-portal"), ("worker-0", "btb-worker")]
+ONE_USER = "All processes run as one user"
+UNCONFINED = "This kernel can't confine processes"
+
+
+@pytest.mark.parametrize(
+    ("users", "confined", "said"),
+    [
+        (PARTED, True, ()),
+        ([(process, "btb-gateway") for process, _ in PARTED], True, (ONE_USER,)),
+        (PARTED, False, (UNCONFINED,)),
+        ([(process, "root") for process, _ in PARTED], False, (ONE_USER, UNCONFINED)),
+    ],
+)
+def test_status_says_when_a_fault_in_one_is_a_fault_in_all(config, keeper, capsys, users, confined, said):
+    rows = [
+        {"process": process, "pid": 1, "state": "ready", "since": DAY, "user": user, "confined": confined}
+        for process, user in users
+    ]
+    keeper.answer = {"ok": True, "result": {"node": "n1", "processes": rows}}
+    assert run(["status", "--config", str(config)]) == 0
+    printed = capsys.readouterr().out
+    assert tuple(each for each in (ONE_USER, UNCONFINED) if each in printed) == said
+
+
+def test_a_running_gateway_keeps_its_master_key(config, keeper, capsys):
+    assert run(["keys", "rewrap", "old.key", "--config", str(config)]) == 1
+    assert "needs a gateway that is stopped" in capsys.readouterr().err
+    assert keeper.commands == []
 
 
 def test_nothing_running(config, capsys):

@@ -19,7 +19,7 @@ from gateway.demo.assertion import GatewayKeys, KeysUnavailable, NotThroughGatew
 from gateway.demo.web.server import gateway_keys
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.keyring import Keyring
+from gateway.foundation.keyfiles import Keyring
 from gateway.foundation.principal import Credential, Principal
 from gateway.identity import tokens
 

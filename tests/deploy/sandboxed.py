@@ -1,7 +1,7 @@
 """Run a command as the service's unit would have it: `python sandboxed.py UNIT COMMAND…`
 
-Applies `SystemCallFilter`, `MemoryDenyWriteExecute` and `NoNewPrivileges` of the unit to this process, and becomes the
-command. systemd does the same before it starts a service; the tests have no systemd to ask.
+Applies `CapabilityBoundingSet`, `SystemCallFilter`, `MemoryDenyWriteExecute` and `NoNewPrivileges` of the unit to this
+process, and becomes the command. systemd does the same before it starts a service; the tests have no systemd to ask.
 """
 
 import ctypes
@@ -13,6 +13,9 @@ from pathlib import Path
 
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAPBSET_DROP = 24
+CAPABILITIES = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_NET_BIND_SERVICE": 10}
+"""Those that units of ours name (linux/capability.h)."""
 SCMP_ACT_ALLOW, SCMP_ACT_ERRNO = 0x7FFF0000, 0x00050000
 
 
@@ -57,10 +60,21 @@ def deny_others(calls: set[str]) -> None:
         sys.exit("the system call filter could not be loaded")
 
 
+def bound_capabilities(unit: str, libc: ctypes.CDLL) -> None:
+    """For good: what is not in the bounding set, no program that is started has (capabilities(7))."""
+    kept = {CAPABILITIES[name] for line in values(unit, "CapabilityBoundingSet") for name in line.split()}
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in range(last + 1):
+        if number not in kept and libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            sys.exit("a capability could not be dropped: this needs root")
+
+
 def main() -> None:
     unit = Path(sys.argv[1]).read_text()
     calls = allowed(unit)
     libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0:
+        bound_capabilities(unit, libc)
     if values(unit, "NoNewPrivileges") == ["yes"] and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         sys.exit("NoNewPrivileges could not be set")
     denies_code = values(unit, "MemoryDenyWriteExecute") == ["yes"]

@@ -16,6 +16,7 @@ import trustme
 from ruamel.yaml import YAML
 
 from gateway.config.load import load_settings
+from gateway.supervisor.users import LAYOUT
 
 TOP = Path(__file__).parents[2]
 DOCKER = TOP / "deploy" / "docker"
@@ -33,11 +34,30 @@ def compose() -> Any:
     return YAML(typ="safe").load((DOCKER / "compose.yaml").read_text())
 
 
-def test_the_last_stage_runs_as_nobody_in_particular() -> None:
-    last = stages()[-1]
-    users = [line.split()[1] for line in last if line.startswith("USER ")]
-    assert users == ["10001:10001"]
-    assert not any(line.startswith("RUN ") for line in last[last.index("USER 10001:10001") :])
+def made() -> str:
+    (line,) = (line for line in stages()[-1] if line.startswith("RUN "))
+    return " ".join(line.split())
+
+
+def test_each_kind_of_process_has_a_user() -> None:
+    users = load_settings(DOCKER / "config" / "gateway.yaml").settings.users
+    assert users is not None
+    (listed,) = re.findall(r"for user in ([^;]+);", made())
+    numbers = dict(each.split(":") for each in listed.split())
+    assert {role: f"btb-{role}" for role in numbers} == users.model_dump()
+    assert len(set(numbers.values()) - {"0"}) == 3
+
+
+def test_folders_are_as_the_gateway_would_make_them() -> None:
+    """It has no power to change owners in the container, so nothing must be left for it to change."""
+    installed = {
+        name.removeprefix("btb-gateway").removeprefix("/") or ".": (int(mode, 8), owner, group)
+        for mode, owner, group, name in re.findall(r"install -d -m (\d+) -o (\S+) -g (\S+) (btb-gateway\S*)", made())
+    }
+    assert installed == {
+        row.name: (row.mode, f"btb-{row.owner}" if row.owner else "root", f"btb-{row.group}" if row.group else "root")
+        for row in LAYOUT
+    }
 
 
 def test_nothing_is_installed_without_a_hash() -> None:
@@ -78,7 +98,8 @@ def test_the_container_is_closed() -> None:
     gateway = compose()["services"]["gateway"]
     assert gateway["read_only"] is True
     assert gateway["cap_drop"] == ["ALL"]
-    assert "cap_add" not in gateway
+    # No CHOWN, DAC_OVERRIDE, FOWNER, SYS_PTRACE or SYS_ADMIN: root there is not what root is elsewhere.
+    assert set(gateway["cap_add"]) == {"SETUID", "SETGID", "KILL", "DAC_READ_SEARCH"}
     assert "privileged" not in gateway
     assert gateway["security_opt"] == ["no-new-privileges:true"]
     assert gateway["secrets"] == ["master-key"]

@@ -1,8 +1,12 @@
+import base64
+
 import pytest
 
 from gateway.foundation.errors import NotFound
+from gateway.foundation.keyring import Key, KeySet, is_sealed_by
 from gateway.identity import factors, otp
 from gateway.identity.factors import NewFactors
+from gateway.identity.passwords import open_hash
 from gateway.identity.sign_in_steps import Why
 from gateway.store import factors as rows
 
@@ -55,6 +59,47 @@ def test_a_password_from_another_row_opens_nothing(world) -> None:
     world.store.run(lambda c: rows.set_password(c, ada.id, taken))
     assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, ada.id)) is None
     assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, eve.id)) is not None
+
+
+def rotated(keys: KeySet) -> KeySet:
+    return KeySet((Key("factor", "aabbccddeeff", 0.0, b"\x07" * 32), *keys.keys))
+
+
+def stored(world, person):
+    sealed = [one.sealed for one in world.store.read(lambda c: rows.authenticators(c, person.id))]
+    return [base64.b64decode(world.store.read(lambda c: rows.password(c, person.id)).hash), *sealed]
+
+
+def test_what_an_older_key_has_sealed_is_sealed_anew(world, monkeypatch) -> None:
+    """With the new key alone everything opens afterwards, for whom it was sealed; so the old one opens nothing."""
+    monkeypatch.setattr(factors, "RESEALED_AT_ONCE", 2)
+    people = [world.person(name) for name in ("ada", "ben", "cyd", "dan", "eve")]
+    before = [stored(world, person) for person in people]
+    keys, last, done = rotated(world.keys.factor), "", 0
+    for _ in range(3):
+        last, count = factors.reseal(world.store, keys, last, world.entropy)
+        done += count
+    assert (last, done) == ("", 10)
+    new = KeySet(keys.keys[:1])
+    for person, earlier in zip(people, before, strict=True):
+        encoded = world.store.read(lambda c, who=person.id: factors.password_hash(c, new, who))
+        assert encoded == open_hash(world.keys.factor, person.id, base64.b64encode(earlier[0]).decode())
+        assert all(is_sealed_by(new.current, each) for each in stored(world, person))
+    after = [stored(world, person) for person in people]
+    assert factors.reseal(world.store, keys, "", world.entropy)[1] == 0
+    assert [stored(world, person) for person in people] == after
+    code, now = world.code("ada"), world.clock.now()
+    assert world.store.run(lambda c: factors.accept_code(c, new, people[0].id, code, now)) is None
+
+
+def test_what_opens_with_no_key_is_left_and_the_others_are_sealed(world) -> None:
+    ada, eve = world.person("ada"), world.person("eve")
+    damaged = rows.Password("nonsense", 1.0)
+    world.store.run(lambda c: rows.set_password(c, ada.id, damaged))
+    keys = rotated(world.keys.factor)
+    assert factors.reseal(world.store, keys, "", world.entropy) == ("", 3)
+    assert world.store.read(lambda c: rows.password(c, ada.id)) == damaged
+    assert world.store.read(lambda c: factors.password_hash(c, KeySet(keys.keys[:1]), eve.id)) is not None
 
 
 def test_codes_of_disabled_authenticators_are_not_looked_at(world) -> None:

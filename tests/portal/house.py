@@ -18,7 +18,8 @@ from pyotp import TOTP
 
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.keyring import Keyring, KeySet
+from gateway.foundation.keyfiles import Keyring
+from gateway.foundation.keyring import KeySet
 from gateway.foundation.principal import Credential, Principal
 from gateway.identity import users
 from gateway.identity.cookies import SESSION_COOKIE

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.keyring import Keyring, KeySet
+from gateway.foundation.keyfiles import Keyring
+from gateway.foundation.keyring import KeySet
 from gateway.identity import users
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate

@@ -15,10 +15,31 @@ from gateway.store.sqlite import Sqlite, damage
 
 @pytest.mark.parametrize(
     ("pragma", "value"),
-    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("trusted_schema", 0), ("cell_size_check", 1)],
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("trusted_schema", 0),
+        ("cell_size_check", 1),
+        ("temp_store", 2),
+    ],
 )
 def test_each_connection_is_set_up(store, pragma, value):
     assert store.run(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()) == value
+
+
+def test_in_a_folder_that_users_share_the_group_writes_and_others_read(tmp_path):
+    """With its log and its index, which SQLite makes: a reader without them reads nothing."""
+    folder = tmp_path / "store"
+    for mode, expected in ((0o700, 0o600), (0o755, 0o600), (0o2771, 0o664)):
+        folder.mkdir()
+        folder.chmod(mode)
+        Sqlite(tmp_path).create()
+        with closing(sqlite3.connect(folder / "store.db")) as connection:
+            connection.execute("CREATE TABLE t (x)")
+            files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        assert files == dict.fromkeys(("store.db", "store.db-wal", "store.db-shm"), expected)
+        shutil.rmtree(folder)
 
 
 def test_the_store_is_its_owner_s_alone(store, world):

@@ -75,7 +75,7 @@ class Wire:
 
     async def is_ready(self):
         opening = await self.answer_opening()
-        assert await self.heard() == {"kind": "ready"}
+        assert await self.heard() == {"kind": "ready", "confined": False}
         return opening
 
     def send(self, kind, **members):
@@ -119,7 +119,7 @@ async def test_no_record_before_the_chains_opening_is_signed_and_ready_comes_las
     opening = await wire.answer_opening()
     assert wire.events() == []
     assert opening == wire.child.journal.opening.as_json()
-    assert await wire.heard() == {"kind": "ready"}
+    assert await wire.heard() == {"kind": "ready", "confined": False}
     assert wire.events() == ["process:start"]
     assert wire.child.noted == ["begin"]
 

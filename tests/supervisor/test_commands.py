@@ -15,7 +15,8 @@ from gateway.config.load import load_settings
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable, NotFound, Unavailable
-from gateway.foundation.keyring import Key, Keyring, KeySet
+from gateway.foundation.keyfiles import Keyring
+from gateway.foundation.keyring import Key, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, factors, otp, services, sessions, users
 from gateway.identity.credentials import link_hash
@@ -430,24 +431,11 @@ def test_as_many_snapshots_are_kept_as_the_settings_say(gateway):
     assert len(gateway.run("snapshot.list")["snapshots"]) == gateway.context.settings.snapshots.keep == 7
 
 
-@pytest.mark.parametrize("name", ["none", "", "../gateway.db", "/etc/none", "/"])
+@pytest.mark.parametrize("name", ["none", "", "../gateway.db", "/etc/none", "/", "/etc/passwd/x", "a" * 300, "a\0b"])
 def test_a_snapshot_that_is_none(gateway, name):
     with pytest.raises(GatewayError, match="snapshot"):
         gateway.run("snapshot.verify", snapshot=name)
     assert gateway.told() == []
-
-
-def test_keys_are_listed_without_their_material(gateway, place):
-    ring = Keyring(place.state_dir / "keys", place.master, gateway.clock, ENTROPY)
-    assert gateway.run("keys.list") == {"keys": []}
-    old = ring.load("session").current
-    new = ring.rotate("session")
-    listed = gateway.run("keys.list")["keys"]
-    assert [(key["purpose"], key["id"], key["is_current"]) for key in listed] == [
-        ("session", new.id, True), ("session", old.id, False),
-    ]  # fmt: skip
-    assert set(listed[0]) == {"purpose", "id", "created", "is_current", "readers", "does", "loss"}
-    assert listed[0]["readers"] == ["keeper", "portal", "worker"]
 
 
 # Every verb.
@@ -455,7 +443,7 @@ def test_keys_are_listed_without_their_material(gateway, place):
 DOCUMENTED = {
     "tenant.add", "tenant.list", "tenant.close", "user.add", "user.list", "user.show", "user.disable", "user.enable",
     "user.remove", "user.grant", "user.ungrant", "user.reset", "token.create", "token.list", "token.revoke",
-    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify", "keys.list",
+    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify",
 }  # fmt: skip
 NEEDS = {
     "tenant.add": "names", "tenant.close": "name", "user.add": "name", "user.show": "name", "user.disable": "name",

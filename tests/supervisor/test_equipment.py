@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import PURPOSES
+from gateway.foundation.keyring import PUBLISHED_SECONDS, PURPOSES
 from gateway.supervisor.equipment import Equipment, StateLock, certificate_names, worker_count
 from gateway.supervisor.roster import Roster
 
@@ -75,11 +75,31 @@ def test_the_public_keys_hold_no_private_part(equipment):
 
 def test_a_rotated_key_is_in_renewed_equipment(place, equipment):
     (old,) = equipment.for_role("worker")["keys"]["assertion"]
-    equipment.rotate("assertion")
-    renewed = equipment.renewed(place.configuration())
+    renewed = equipment.renewed(place.configuration(), "assertion")
     versions = renewed.for_role("worker")["keys"]["assertion"]
-    assert versions[1:] == [old]
+    assert versions[:1] == [old]
+    assert versions[1]["id"] == renewed.newest("assertion")
     assert len(renewed.for_role("portal")["jwks"]["keys"]) == 2
+    assert renewed.keys_change == versions[1]["created"] + PUBLISHED_SECONDS
+
+
+def test_a_rotated_key_that_nobody_took_is_nowhere(place, equipment):
+    """Refused by a process, it was never in use; so it isn't kept."""
+    renewed = equipment.renewed(place.configuration(), "session")
+    assert len(renewed.keys()) == len(PURPOSES) + 1
+    assert len(equipment.renewed(place.configuration()).keys()) == len(PURPOSES)
+    renewed.save_keys()
+    assert len(equipment.renewed(place.configuration()).keys()) == len(PURPOSES) + 1
+
+
+def test_what_is_told_of_keys_is_not_their_material(equipment):
+    materials = [
+        version["material"]
+        for role in ROWS
+        for versions in equipment.for_role(role)["keys"].values()
+        for version in versions
+    ]
+    assert not any(material in json.dumps(equipment.keys()) for material in materials)
 
 
 def test_nothing_of_the_keys_is_in_clear_under_the_state_folder(place, equipment):
@@ -100,7 +120,7 @@ def test_what_is_under_the_state_folder_is_its_owners(place, equipment):
         if path.is_dir():
             assert mode == 0o700, path
         elif path.is_socket():
-            assert mode == 0o660, path
+            assert mode == 0o600, path
         else:
             assert mode == (0o644 if path.name == "ca.pem" else 0o600), path
 

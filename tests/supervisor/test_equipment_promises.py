@@ -13,9 +13,10 @@ def test_a_process_that_is_replaced_has_the_keys_of_the_others(place):
     configuration = place.configuration()
     with Equipment.for_configuration(configuration) as equipment:
         before = equipment.for_role("worker")
-        equipment.rotate("assertion")
+        renewed = equipment.renewed(configuration, "assertion")
+        renewed.save_keys()
         assert equipment.for_role("worker") == before
-        after = equipment.renewed(configuration).for_role("worker")
+        after = renewed.for_role("worker")
         assert [len(each["keys"]["assertion"]) for each in (before, after)] == [1, 2]
 
 

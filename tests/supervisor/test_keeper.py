@@ -80,7 +80,7 @@ async def running(furnished, monkeypatch):
         path = str(furnished.state_dir / "run" / "keeper.sock")
         async with ClientSession("http://keeper", connector=UnixConnector(path)) as client:
             running = Running(furnished, keeper, master, client)
-            assert await running.heard() == {"kind": "ready"}
+            assert await running.heard() == {"kind": "ready", "confined": False}
             yield running
         master.send({"kind": "drain"})
         await asyncio.wait_for(serving, 20)
@@ -139,8 +139,34 @@ async def test_what_the_supervisor_knows_is_asked_of_it(running, verb):
     assert await commanding == {"ok": True, "result": {"config": "0123456789abcdef"}}
 
 
-async def test_what_has_no_overlap_is_not_rotated(running):
-    for purpose in ("journal", "session", "factor", "none", "", None, [], {}):
+async def test_a_rotation_is_recorded_by_the_id_that_the_supervisor_gave(running):
+    commanding = asyncio.create_task(running.command("keys.rotate", purpose="session"))
+    asked = await running.answer({"config": "0123456789abcdef", "id": "aabbccddeeff", "signs_in": 15.0})
+    assert (asked["to"], asked["what"], asked["arguments"]) == ("supervisor", "rotate", {"purpose": "session"})
+    assert (await commanding)["result"]["purpose"] == "session"
+    told = running.events()[-1]
+    assert (told["event"], told["key"], told["operator"]) == ("key:rotate", "session/aabbccddeeff", ME)
+
+
+async def test_a_rotation_that_was_refused_is_not_recorded(running):
+    commanding = asyncio.create_task(running.command("keys.rotate", purpose="session"))
+    await running.answer(error="another reload is under way")
+    assert await commanding == {"ok": False, "error": "another reload is under way"}
+    assert running.named() == ["process:start"]
+
+
+async def test_keys_are_listed_as_the_supervisor_knows_them(running):
+    commanding = asyncio.create_task(running.command("keys.list"))
+    version = {"purpose": "session", "id": "aabbccddeeff", "created": 1.0, "is_current": True}
+    asked = await running.answer([version])
+    assert (asked["to"], asked["what"]) == ("supervisor", "keys")
+    (row,) = (await commanding)["result"]["keys"]
+    assert row == {**version, **{name: row[name] for name in ("readers", "does", "rotation", "loss")}}
+    assert row["readers"] == ["keeper", "portal", "worker"]
+
+
+async def test_what_is_no_key_or_not_rotated_by_command(running):
+    for purpose in ("journal", "none", "", None, [], {}):
         answer = await running.command("keys.rotate", purpose=purpose)
         assert not answer["ok"]
         assert "can't be rotated" in answer["error"]

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.foundation.clock import FixedClock, SystemClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import Key, Keyring, KeySet
+from gateway.foundation.keyfiles import Keyring
+from gateway.foundation.keyring import Key, KeySet
 from gateway.proxy.tls import ServerTls
 from gateway.supervisor.equipment import certificate_names
 from gateway.supervisor.local_ca import CA_DAYS, LEAF_DAYS, issue

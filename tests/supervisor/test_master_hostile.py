@@ -6,10 +6,13 @@ import subprocess
 
 import pytest
 
-from gateway.supervisor import master as master_module
+from gateway.foundation.errors import GatewayError
+from gateway.supervisor import launch as launch_module
 from gateway.supervisor.channel import MasterEnd
-from gateway.supervisor.master import Child, Master
+from gateway.supervisor.launch import Child
+from gateway.supervisor.master import Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
+from gateway.supervisor.reload import RENEWAL_PAUSE, nobody
 from gateway.supervisor.roster import State
 
 TOTALS = {"gateway_connections": {"": [1.0]}}
@@ -21,7 +24,8 @@ class Equipment:
     slots = 1
 
     def __init__(self, edition=1):
-        self.edition, self.rotated, self.failure = edition, [], None
+        self.edition, self.failure, self.keys_change = edition, None, None
+        self.rotated, self.saved, self.save_failure = [], 0, None
 
     def descriptors(self, seat):
         return {}
@@ -32,13 +36,28 @@ class Equipment:
     def hide_master_key(self, environment):
         pass
 
-    def renewed(self, configuration):
+    def identity(self, role):
+        return None
+
+    def renewed(self, configuration, rotated=None):
         if self.failure is not None:
             raise self.failure
-        return Equipment(self.edition + 1)
+        if rotated is not None:
+            self.rotated.append(rotated)
+        after = Equipment(self.edition + 1)
+        after.save_failure = self.save_failure
+        return after
 
-    def rotate(self, purpose):
-        self.rotated.append(purpose)
+    def save_keys(self):
+        if self.save_failure is not None:
+            raise self.save_failure
+        self.saved += 1
+
+    def newest(self, purpose):
+        return "aabbccddeeff"
+
+    def keys(self):
+        return []
 
 
 class Process:
@@ -95,13 +114,13 @@ class House:
 
     @property
     def reload(self):
-        return self.master._reload
+        return self.master._force.coming
 
     def begin_reload(self):
-        self.master._begin_reload(lambda _result, _error: None)
+        self.master._force.reload(nobody)
 
     def commit(self):
-        self.master._commit_reload(self.reload)
+        self.master._force.commit(self.reload)
 
 
 @pytest.fixture
@@ -236,6 +255,8 @@ HOSTILE = {
     "refused, but what": {"kind": "refused", "version": 2},
     "refused for a list": {"kind": "refused", "version": 2, "why": []},
     "an unknown word": {"kind": "start"},
+    "ready, but how": {"kind": "ready"},
+    "ready, in a word": {"kind": "ready", "confined": "yes"},
     "what the master says": {"kind": "record", "event": "settings:reload", "fields": {}},
 }
 
@@ -256,7 +277,7 @@ def test_who_says_what_is_no_message_is_taken_for_dead_and_the_master_lives(hous
 
 def test_ready_is_said_once(house):
     house.enter("worker-0", State.ENDING)
-    house.says("worker-0", kind="ready")
+    house.says("worker-0", kind="ready", confined=True)
     assert house.master._children["worker-0"].seat.state is State.ENDING
 
 
@@ -275,7 +296,7 @@ def test_who_became_ready_in_the_middle_of_a_reload_does_not_keep_the_old_policy
     house.leave("worker-0")
     late = house.enter("worker-0", State.STARTING)
     house.begin_reload()
-    house.says("worker-0", kind="ready")
+    house.says("worker-0", kind="ready", confined=True)
     for name in ("keeper", "portal"):
         house.says(name, kind="prepared", version=house.reload.version)
     house.commit()
@@ -295,12 +316,12 @@ def test_who_took_the_seat_of_one_that_prepared_is_replaced(house):
 
 def test_new_keys_and_certificates_are_handed_out_from_the_commit_on(house):
     house.begin_reload()
-    assert house.master._equipment.edition == 1
+    assert house.master._force.equipment.edition == 1
     house.says("portal", kind="refused", version=house.reload.version, why="the certificate is broken")
-    assert (house.reload, house.master._equipment.edition) == (None, 1)
+    assert (house.reload, house.master._force.equipment.edition) == (None, 1)
     house.begin_reload()
     house.commit()
-    assert house.master._equipment.edition == 2
+    assert house.master._force.equipment.edition == 2
 
 
 def test_a_refusal_is_recorded_however_many_words_it_has(house):
@@ -320,8 +341,83 @@ def test_a_key_is_rotated_on_the_way_into_force(house):
     assert house.reload is not None
 
 
-@pytest.mark.parametrize("purpose", ["journal", "factor", "nonsense", "", None, ["assertion"], {}])
-def test_what_has_no_overlap_is_not_rotated(house, purpose):
+def prepared(house):
+    for name in ("keeper", "portal", "worker-0"):
+        house.says(name, kind="prepared", version=house.reload.version)
+
+
+def answers(house):
+    return [message for message in house.hears("keeper") if message["kind"] == "answer"]
+
+
+def test_a_rotation_takes_no_settings_that_somebody_is_still_writing(house):
+    before = house.master._force.configuration
+    house.place.policy_path.write_text("nonsense: true\n")
+    house.asks("keeper", "supervisor", "rotate", purpose="session")
+    prepared(house)
+    house.commit()
+    assert house.master._force.configuration is before
+    (answer,) = answers(house)
+    assert (answer["error"], answer["result"]["id"]) == (None, "aabbccddeeff")
+
+
+def test_a_rotation_that_a_process_refuses_is_kept_nowhere(house):
+    house.asks("keeper", "supervisor", "rotate", purpose="session")
+    coming = house.reload.equipment
+    house.says("portal", kind="refused", version=house.reload.version, why="no")
+    assert (house.reload, coming.saved, house.master._force.equipment.edition) == (None, 0, 1)
+    assert [answer["error"] for answer in answers(house)] == ["no"]
+    assert [message["kind"] for message in house.hears("worker-0")] == ["prepare", "abandon"]
+
+
+def test_a_key_that_cannot_be_written_is_not_used(house):
+    house.equipment.save_failure = GatewayError("the disk is full")
+    house.asks("keeper", "supervisor", "rotate", purpose="session")
+    prepared(house)
+    house.commit()
+    assert (house.reload, house.master._force.equipment.edition) == (None, 1)
+    assert [answer["error"] for answer in answers(house)] == ["the disk is full"]
+    assert [message["kind"] for message in house.hears("worker-0")] == ["prepare", "abandon"]
+
+
+def test_keys_whose_time_has_come_are_handed_out_by_themselves(house):
+    force = house.master._force
+    for due, begins in ((None, False), (force._clock.now() + 1000, False), (force._clock.now() - 1, True)):
+        house.equipment.keys_change = due
+        force.keep_time(100.0, may_renew=True)
+        assert (house.reload is not None) is begins
+    prepared(house)
+    house.commit()
+    assert (force.equipment.edition, force.equipment.saved) == (2, 1)
+    assert not any(message["kind"] == "record" for message in house.hears("keeper"))
+
+
+def test_keys_are_not_handed_out_anew_while_somebody_starts(house):
+    """It has the keys of before, and would be replaced for it."""
+    house.equipment.keys_change = 0.0
+    house.leave("worker-0")
+    house.enter("worker-0", State.STARTING)
+    house.master._keep_time(100.0)
+    assert house.reload is None
+    house.says("worker-0", kind="ready", confined=True)
+    house.master._keep_time(100.0)
+    assert house.reload is not None
+
+
+def test_what_fails_is_tried_again_after_a_while_and_not_when_stopping(house):
+    force = house.master._force
+    house.equipment.keys_change, house.equipment.failure = 0.0, GatewayError("no certificate")
+    force.keep_time(100.0, may_renew=True)
+    house.equipment.failure = None
+    force.keep_time(100.0 + RENEWAL_PAUSE / 2, may_renew=True)
+    force.keep_time(100.0 + RENEWAL_PAUSE, may_renew=False)
+    assert house.reload is None
+    force.keep_time(100.0 + RENEWAL_PAUSE, may_renew=True)
+    assert house.reload is not None
+
+
+@pytest.mark.parametrize("purpose", ["journal", "nonsense", "", None, ["assertion"], {}])
+def test_what_is_not_rotated_by_command(house, purpose):
     house.asks("keeper", "supervisor", "rotate", purpose=purpose)
     assert house.equipment.rotated == []
     assert house.hears("keeper")[0]["error"] is not None
@@ -331,11 +427,10 @@ def test_no_key_is_made_that_could_not_come_into_force(house):
     house.begin_reload()
     house.asks("keeper", "supervisor", "rotate", purpose="assertion")
     house.commit()
-    house.place.policy_path.write_text("nonsense: true\n")
+    house.master._force.equipment.failure = GatewayError("the certificate is gone")
     house.asks("keeper", "supervisor", "rotate", 2, purpose="assertion")
     assert house.equipment.rotated == []
-    answers = [message for message in house.hears("keeper") if message["kind"] == "answer"]
-    assert [answer["error"] is None for answer in answers] == [False, False]
+    assert [answer["error"] is None for answer in answers(house)] == [False, False]
 
 
 # Starting.
@@ -345,7 +440,7 @@ def test_a_process_that_cant_be_started_is_tried_again(house, monkeypatch):
     def refuse(*_arguments, **_options):
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(master_module, "Popen", refuse)
+    monkeypatch.setattr(launch_module, "Popen", refuse)
     house.leave("worker-0")
     seat = next(seat for seat in house.master._roster.seats if seat.name == "worker-0")
     house.master._start(seat, 100.0)
@@ -360,7 +455,7 @@ def test_no_module_is_taken_from_the_folder_one_happens_to_be_in(house, monkeypa
         started.append((command, options["env"]))
         return Process(1)
 
-    monkeypatch.setattr(master_module, "Popen", note)
+    monkeypatch.setattr(launch_module, "Popen", note)
     house.leave("worker-0")
     house.master._start(next(seat for seat in house.master._roster.seats if seat.name == "worker-0"), 100.0)
     (command, environment), folder = started[0], tmp_path / "elsewhere"

@@ -118,6 +118,8 @@ class Gateway:
     state: Path = Path()
     """`state` in the folder, unless a test wants it elsewhere."""
     environment: dict[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    """A command that starts the gateway's own, in the place of a service manager."""
     ports: dict[str, int] = field(default_factory=free_ports)
     process: subprocess.Popen[bytes] | None = None
     _clients: int = 1
@@ -168,7 +170,7 @@ class Gateway:
     def launch(self) -> None:
         with (self.folder / "out.log").open("wb") as out, (self.folder / "err.log").open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "--config", str(self.config)],
+                [*self.before, sys.executable, "-m", "gateway", "run", "--config", str(self.config)],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 stdout=out,

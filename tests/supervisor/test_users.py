@@ -1,0 +1,94 @@
+import os
+import pwd
+import stat
+
+import pytest
+
+from gateway.config.schema import UsersSection
+from gateway.foundation.errors import GatewayError
+from gateway.supervisor import users as module
+from gateway.supervisor.users import LAYOUT, ONION, acting_as, describe, furnish, identities
+
+ACCOUNTS = {"w": (501, 601), "p": (502, 602), "k": (503, 603), "root": (0, 0), "r": (504, 0), "pp": (505, 602)}
+
+
+def account(name):
+    user, group = ACCOUNTS[name]
+    return pwd.struct_passwd((name, "x", user, group, "", "/", "/bin/false"))
+
+
+@pytest.fixture
+def settings(place, monkeypatch):
+    monkeypatch.setattr(module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(module.pwd, "getpwnam", account)
+
+    def settings(worker, portal, keeper):
+        users = UsersSection(worker=worker, portal=portal, keeper=keeper)
+        return place.configuration().settings.model_copy(update={"users": users})
+
+    return settings
+
+
+def test_each_has_its_own_user_and_the_groups_of_those_it_may_reach(settings):
+    found = identities(settings("w", "p", "k"))
+    assert {role: (each.user, each.group, each.groups) for role, each in found.items()} == {
+        "worker": (501, 601, ()), "portal": (502, 602, (601,)), "keeper": (503, 603, (601, 602)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("w", "p", "nobody-there"), "users.keeper: this machine has no user 'nobody-there'"),
+        (("root", "p", "k"), "needs a user of its own, and none is root's"),
+        (("w", "r", "k"), "needs a group of its own, and none is root's"),
+        (("w", "p", "pp"), "needs a group of its own"),
+    ],
+)
+def test_users_that_part_nothing(settings, names, told):
+    with pytest.raises(GatewayError, match=told):
+        identities(settings(*names))
+
+
+def test_without_the_setting_all_are_one(place):
+    settings = place.configuration().settings
+    assert identities(settings) is None
+    assert "one user" in describe(settings)
+
+
+def test_whoever_is_not_root_is_told(settings, monkeypatch):
+    wanted = settings("w", "p", "k")
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    with pytest.raises(GatewayError, match="only root can give processes users of their own"):
+        identities(wanted)
+
+
+def test_folders_of_one_user_are_its_own_and_stay_as_they_are(tmp_path):
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o700)
+    (state_dir / "journal").mkdir(mode=0o750)
+    for _ in range(2):
+        furnish(state_dir, None)
+        modes = {row.name: stat.S_IMODE((state_dir / row.name).stat().st_mode) for row in LAYOUT}
+        assert modes.pop("journal") == 0o750
+        assert set(modes.values()) == {0o700}
+
+
+def test_nobody_writes_in_a_folder_that_is_not_theirs():
+    """Roles are an onion: what the portal's group may, the keeper may too, and no worker."""
+    assert ONION == ("worker", "portal", "keeper")
+    for row in LAYOUT:
+        group_writes, others_write = bool(row.mode & stat.S_IWGRP), bool(row.mode & stat.S_IWOTH)
+        assert row.group is not None or not row.mode & 0o077
+        assert not (group_writes and row.group == "worker")
+        # Everybody who may pass the first folder makes chains there; none removes another's.
+        assert not others_write or (row.name == "journal" and row.mode & stat.S_ISVTX)
+        assert row.mode & 0o007 in ((0, 0o1, 0o7) if row.name != "." else (0,))
+
+
+def test_who_acts_as_nobody_stays_who_they_are(tmp_path):
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    with acting_as(None):
+        (tmp_path / "file").write_text("x")
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+    assert (tmp_path / "file").stat().st_uid == before[0]
