@@ -13,9 +13,10 @@ from gateway.foundation.errors import JournalUnavailable
 from gateway.identity.factors import set_credentials
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
+from gateway.supervisor.arguments import Arguments
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.command_socket import user_name
-from gateway.supervisor.commands import OFFLINE, Arguments, Context, factors_from_text, run_command, unrecorded
+from gateway.supervisor.commands import OFFLINE, Context, factors_from_text, run_command, unrecorded
 from gateway.supervisor.equipment import StateLock, open_keyring
 
 
@@ -48,6 +49,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             snapshot_keys=keyring.load("snapshot"),
             set_credentials=give_credentials,
             roles=frozenset(policy.roles),
+            applications=frozenset(policy.applications),
             clock=clock,
             entropy=entropy,
             operator=user_name(os.getuid()),

@@ -188,6 +188,10 @@ class House:
     def code(self, secret: bytes = SECRET) -> str:
         return TOTP(secret_text(secret)).at(int(self.clock.now()))
 
+    def wrong_code(self, secret: bytes = SECRET) -> str:
+        near = {TOTP(secret_text(secret)).at(int(self.clock.now()) + 30 * step) for step in (-1, 0, 1)}
+        return next(code for code in ("000000", "111111", "222222", "333333") if code not in near)
+
     def challenge(self, browser: Browser, host: str, target: str = "/", *, fresh_code: bool = False) -> str:
         """What a worker does with a request that nobody is behind: the nonce for the browser, and where it is sent."""
         challenge = seal_request(
