@@ -179,9 +179,9 @@ class House:
     counts: list[tuple[str, ...]]
     journal: "Journal"
 
-    def add_user(self, name: str, password: str = PASSWORD, secret: bytes = SECRET) -> str:
+    def add_user(self, name: str, password: str = PASSWORD, secret: bytes = SECRET, cost: Cost = CHEAP) -> str:
         person = users.add(self.store, NewUser(name), self.clock, SystemEntropy())
-        new = NewFactors(hash_password(password, SystemEntropy(), CHEAP), secret)
+        new = NewFactors(hash_password(password, SystemEntropy(), cost), secret)
         set_credentials(self.store, self.keys["factor"], person.id, new, self.clock, SystemEntropy())
         return person.id
 
