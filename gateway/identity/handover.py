@@ -70,7 +70,7 @@ def seal_request(
 ) -> Challenge:
     """`keys` are the hand-over keys; `host` is the normalised host of the request, without port.
 
-    `held`: our cookies that the browser sent, for a request that is no navigation. The newest nonce among them is used
+    `held`: our cookies that the browser sent, for a request that is not a tab's. The newest nonce among them is used
     again: a page that goes on asking in the background must not push out the nonces of sign-ins that are under way.
     """
     nonce_id, nonce = _newest_nonce(held) or (entropy.bytes(6).hex(), entropy.bytes(32).hex())
