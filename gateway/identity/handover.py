@@ -94,7 +94,7 @@ def _newest_nonce(held: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | None:
-    """None: not sealed by us, or older than `REQUEST_SECONDS`."""
+    """None: not sealed by us, or further from now than `REQUEST_SECONDS`, be it because our clock went back."""
     try:
         raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -111,7 +111,7 @@ def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | Non
         at=value["at"],
         fresh_code=value["fresh_code"],
     )
-    return request if clock.now() - request.at <= REQUEST_SECONDS else None
+    return request if abs(clock.now() - request.at) <= REQUEST_SECONDS else None
 
 
 def nonce_hash(nonce: str) -> bytes:

@@ -165,6 +165,21 @@ def test_guessing_is_throttled(gateway: Gateway, browser: Browser, person: Perso
     assert record["user"] == person.id
 
 
+def test_strangers_keep_nobody_out_of_a_browser_that_was_here(
+    gateway: Gateway, browser: Browser, person: Person
+) -> None:
+    url = gateway.orders("/t/acme/orders/1")
+    browser.sign_in(person, url)
+    statuses = []
+    while 429 not in statuses and len(statuses) < 20:
+        stranger = gateway.browser()
+        statuses.append(stranger.submit(stranger.get(url), username=person.name, password="a guess").status)
+    assert statuses == [403] * 10 + [429]
+    for host in browser.cookies:
+        browser.cookies[host].pop("__Host-gateway", None)
+    assert browser.sign_in(person, url).status == 200
+
+
 def refused_hand_over(browser: Browser, callback: str) -> None:
     """As documented: a page that leads nowhere, no cookie, and a record."""
     before = browser.gateway.events("hand-over:failure", client=browser.source)
