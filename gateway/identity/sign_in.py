@@ -17,12 +17,11 @@ from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
+from gateway.identity.claims import Claim, Found, look_up, why_not
 from gateway.identity.credentials import PENDING, hand_over_label, mint, token_hash
 from gateway.identity.devices import Device, device_cookie, open_device
 from gateway.identity.handover import SignInRequest, open_request
 from gateway.identity.limits import (
-    AUTHENTICATOR_FAILURES,
-    Counters,
     admit,
     forget_passwords,
     forgive,
@@ -76,32 +75,6 @@ class SignInSettings:
     absolute_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a name that was typed leads to. `encoded` is None where there is nothing to verify against, `factors` empty
-    where no code could follow."""
-
-    person: Person | None
-    encoded: str | None
-    factors: str
-
-    @property
-    def person_id(self) -> str:
-        return self.person.id if self.person else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """An attempt with a password, admitted and counted at `at`. `in_a_row`: how many there were, this one included."""
-
-    name: str
-    found: _Found
-    counters: Counters
-    at: float
-    in_a_row: int
-    request: str
-
-
 class SignIn:
     def __init__(
         self,
@@ -140,7 +113,7 @@ class SignIn:
                 return claim
             encoded = claim.found.encoded or self._passwords.nobody_s
             is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
-            why = _why_not(claim, claim.found, is_right=is_right)
+            why = why_not(claim, claim.found, is_right=is_right)
             if why is not None:
                 return Refused(why, claim.found.person_id)
             fresh = await self._passwords.hash(password) if self._passwords.is_outdated(encoded) else None
@@ -186,7 +159,7 @@ class SignIn:
             return Prompt(Step.FRESH_CODE, back)
         return sessions.hand_over(connection, self._minter, session, back)
 
-    def _claim(self, connection: Connection, name: str, client: Client, request: str) -> _Claim | Throttled:
+    def _claim(self, connection: Connection, name: str, client: Client, request: str) -> Claim | Throttled:
         found, device, now = self._look_up(connection, name), self._device(name, client), self._clock.now()
         counters = sign_in_counters(self._keys.session, name, found.factors, client, device)
         wait = admit(connection, counters, now)
@@ -194,22 +167,18 @@ class SignIn:
             return Throttled(wait, found.person_id)
         known = is_known(device, found.factors)
         in_a_row = password_in_a_row(connection, found.person_id, now, known=known)
-        return _Claim(name, found, counters, now, in_a_row, request)
+        return Claim(name, found, counters, now, in_a_row, request)
 
-    def _look_up(self, connection: Connection, name: str) -> _Found:
-        person = people.find(connection, name)
-        # Read for nobody as well, so that an unknown name is not the one that is answered with fewer queries.
-        owner = person.id if person else ""
-        encoded = factors.password_hash(connection, self._keys.factor, owner, instead=self._nobody_s)
-        return _Found(person, encoded, factors.generation(connection, owner))
+    def _look_up(self, connection: Connection, name: str) -> Found:
+        return look_up(connection, self._keys.factor, name, self._nobody_s)
 
     def _password_accepted(
-        self, connection: Connection, claim: _Claim, fresh_hash: str | None
+        self, connection: Connection, claim: Claim, fresh_hash: str | None
     ) -> PasswordAccepted | Refused:
         # A hash takes its time. Who was reset or given another password meanwhile has proven nothing by the old one,
         # and renewing its hash would bring it back.
         present = self._look_up(connection, claim.name)
-        why = _why_not(claim, present, is_right=present.encoded == claim.found.encoded)
+        why = why_not(claim, present, is_right=present.encoded == claim.found.encoded)
         if why is not None:
             return Refused(why, present.person_id)
         take_back(connection, claim.counters, claim.at)
@@ -298,20 +267,6 @@ class SignIn:
 
     def _open(self, request: str | None) -> SignInRequest | None:
         return None if request is None else open_request(self._keys.hand_over, request, self._clock)
-
-
-def _why_not(claim: _Claim, found: _Found, *, is_right: bool) -> Why | None:
-    """The first thing that stands in the way, once the password has been looked at."""
-    last = claim.in_a_row == AUTHENTICATOR_FAILURES
-    obstacles = (
-        (found.person is None, Why.UNKNOWN_NAME),
-        (found.encoded is None, Why.NO_FACTOR),
-        (claim.in_a_row > AUTHENTICATOR_FAILURES, Why.PASSWORD_DISABLED),
-        (not is_right, Why.TOO_MANY_PASSWORDS if last else Why.WRONG_PASSWORD),
-        (found.person is not None and not found.person.is_active, Why.DISABLED),
-        (not found.factors, Why.NO_FACTOR),
-    )
-    return next((why for stands, why in obstacles if stands), None)
 
 
 def _described(client: Client) -> str:
