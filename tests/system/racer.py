@@ -13,11 +13,20 @@ from gateway.config.load import load_settings
 from gateway.foundation.addresses import parse_address
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.identity.passwords import Passwords
+from gateway.identity.passwords import Bounds, Passwords
 from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
 from gateway.identity.sign_in_steps import Client, PasswordAccepted, Refused
-from gateway.store.engine import Store
+from gateway.store.engine import Result, Store, Work
 from gateway.supervisor.equipment import open_keyring
+
+PATIENCE_SECONDS = 60.0
+
+
+class PatientStore(Store):
+    """Waits as long as a busy machine takes: this is about who wins, and not about how soon."""
+
+    async def arun(self, work: Work[Result], deadline: float = PATIENCE_SECONDS) -> Result:
+        return await super().arun(work, deadline)
 
 
 async def race(config: Path, name: str, password: str, address: str) -> None:
@@ -25,7 +34,8 @@ async def race(config: Path, name: str, password: str, address: str) -> None:
     keyring = open_keyring(settings, clock, entropy)
     keys = SignInKeys(*(keyring.load(purpose) for purpose in ("session", "hand-over", "factor")))
     lives = SignInSettings(settings.login_host, settings.sessions.idle, settings.sessions.absolute)
-    store, passwords = Store.open(settings.store, settings.state_dir), Passwords(entropy)
+    store = PatientStore.open(settings.store, settings.state_dir)
+    passwords = Passwords(entropy, bounds=Bounds(deadline_seconds=PATIENCE_SECONDS))
     sign_in, client = SignIn(store, keys, passwords, lives, clock, entropy), Client(parse_address(address))
     accepted = await sign_in.password(None, name, password, client)
     assert isinstance(accepted, PasswordAccepted), accepted
