@@ -13,7 +13,7 @@ from .people import Person
 from .running import ROOT, Gateway, running
 from .upstream import Upstream
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 AT_ONCE = 4
 """Passwords and codes of one account, by browsers that are new, together within its limit."""
 
