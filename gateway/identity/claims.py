@@ -52,12 +52,15 @@ def look_up(connection: Connection, keys: KeySet, name: str, nobody_s: str) -> F
 
 def why_not(claim: Claim, found: Found, *, is_right: bool) -> Why | None:
     """Once the password has been looked at. `found` is what the name leads to now."""
-    last = claim.in_a_row == AUTHENTICATOR_FAILURES
+    is_disabled = claim.in_a_row > AUTHENTICATOR_FAILURES
+    # Each hundred, since the attempt that was the last may have ended in a fault of ours, or have been right.
+    is_alarm = claim.in_a_row % AUTHENTICATOR_FAILURES == 0
     obstacles = (
         (found.person is None, Why.UNKNOWN_NAME),
         (found.encoded is None, Why.NO_FACTOR),
-        (claim.in_a_row > AUTHENTICATOR_FAILURES, Why.PASSWORD_DISABLED),
-        (not is_right, Why.TOO_MANY_PASSWORDS if last else Why.WRONG_PASSWORD),
+        (is_alarm and (is_disabled or not is_right), Why.TOO_MANY_PASSWORDS),
+        (is_disabled, Why.PASSWORD_DISABLED),
+        (not is_right, Why.WRONG_PASSWORD),
         (found.person is not None and not found.person.is_active, Why.DISABLED),
         (not found.factors, Why.NO_FACTOR),
     )

@@ -48,7 +48,8 @@ class Why(StrEnum):
     DISABLED = "disabled"
     NO_FACTOR = "no-factor"
     TOO_MANY_PASSWORDS = "too-many-passwords"
-    """The last of too many in a row: no other is looked at that comes the same way. Raises an alarm."""
+    """The last of too many in a row, and each hundredth after it: no other counts that comes the same way. Raises an
+    alarm."""
     PASSWORD_DISABLED = "password-disabled"  # noqa: S105 - the name of a reason.
     """There were too many in a row before it."""
     WRONG_CODE = "wrong-code"

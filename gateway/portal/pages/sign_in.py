@@ -183,10 +183,12 @@ async def _note_failure(
 ) -> None:
     fields = _about(refused, typed_name)
     fields["session"], fields["reason"] = refused.session or None, refused.why.value
-    await note(services, visit, what, **fields)
     alarm = ALARMS.get(refused.why)
     if alarm is not None:
+        # First: what is counted is heard of even if the journal can't be written.
         services.count("gateway_sign_in_alarms_total", alarm.name)
+    await note(services, visit, what, **fields)
+    if alarm is not None:
         raised: EventFields = {"user": refused.person}
         if alarm.factor:
             raised["factor"] = alarm.factor
