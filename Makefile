@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash docs format lock tools clean
+.PHONY: help demo test check bench crash flood timing docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,13 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
+
+flood: $(VENV)/.dev ## The long form of the flood test: two minutes of wrong passwords while people sign in
+	BTB_FLOOD_SECONDS=120 $(BIN)/python -m pytest tests/system/test_flood.py --timeout 600
+
+timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of names that are there and are not
+	BTB_PAIRS=1000 $(BIN)/python -m pytest tests/portal/test_indistinguishable.py tests/system/test_indistinguishable.py \
+		--timeout 1800
 
 docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
 	$(BIN)/python -m docs.generate

@@ -53,6 +53,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("gateway_sessions", "gauge", "Live sessions known to the workers.", merge="max"),
     Definition("gateway_sign_ins_total", "counter", "Sign-in attempts by result.", ("result",)),
     Definition(
+        "gateway_sign_in_alarms_total",
+        "counter",
+        "Factors disabled by failures in a row, and codes refused because the clock went back.",
+        ("alarm",),
+    ),
+    Definition(
         "gateway_revocation_seconds",
         "histogram",
         "Time from a change of authority to its effect in a worker.",

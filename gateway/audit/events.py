@@ -43,6 +43,7 @@ class EventName(StrEnum):
     ENROLMENT_DONE = "enrolment:done"
     ENROLMENT_FAILURE = "enrolment:failure"
     FACTOR_ADD = "factor:add"
+    FACTOR_DISABLE = "factor:disable"
     USER_ADD = "user:add"
     USER_DISABLE = "user:disable"
     USER_ENABLE = "user:enable"

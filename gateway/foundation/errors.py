@@ -11,6 +11,10 @@ class Unavailable(GatewayError):
     """A part that a decision needs (store, journal, limiter) can't be used now: the answer is 503, never a guess."""
 
 
+class Overloaded(Unavailable):
+    """Too many ask at once. Nothing is broken: it is no line in the log, which a flood of them would fill."""
+
+
 class StoreUnavailable(Unavailable):
     """The store did not answer in time, or answered with an error."""
 

@@ -15,6 +15,11 @@ def canonical_name(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
+def shown_name(text: str) -> str:
+    """A usable name as it was written; runs of white space, line ends among them, are one space (ASVS 16.4.1)."""
+    return " ".join(text.split())
+
+
 def is_usable_name(text: str) -> bool:
     """Whether an account may be called so: not empty, of bounded length, and nothing in it that a reader can't see."""
     canonical = canonical_name(text)

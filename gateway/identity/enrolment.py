@@ -16,7 +16,9 @@ from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import otp
 from gateway.identity.credentials import link_hash, mint, mint_link, token_hash
+from gateway.identity.devices import device_cookie
 from gateway.identity.factors import NewFactors, replace_factors
+from gateway.identity.factors import generation as generation_of
 from gateway.identity.passwords import Passwords, find_weakness
 from gateway.identity.users import require_person
 from gateway.store import enrolments, pending, people
@@ -79,6 +81,8 @@ class Enrolled:
     person: str
     name: str
     ended: tuple[str, ...]
+    device: str
+    """The device cookie: from the first sign-in on, strangers' guesses don't keep this browser out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ class Enrolment:
         weakness = find_weakness(password, (invited.name, self._issuer))
         if weakness is not None:
             return Weak(weakness)
-        encoded = await self._passwords.hash(password)
+        with self._passwords.place():
+            encoded = await self._passwords.hash(password)
         return await self._store.arun(lambda connection: self._spend(connection, hashed, invited, encoded))
 
     async def scan(self, pending_token: str) -> Scan | None:
@@ -201,7 +206,9 @@ class Enrolment:
         # The code that proved it is used up with it: it can't sign in as well.
         new = NewFactors(chosen.password, secret, used_step=step)
         ended = replace_factors(connection, self._keys.factor, invited.person, new, self._clock, self._entropy)
-        return Enrolled(invited.person, invited.name, ended)
+        generation = generation_of(connection, invited.person)
+        device = device_cookie(self._keys.session, invited.name, generation, self._clock, self._entropy)
+        return Enrolled(invited.person, invited.name, ended, device)
 
     def _chosen(self, connection: Connection, begun: Pending) -> _Chosen | None:
         person = None if begun.person is None else people.get(connection, begun.person)

@@ -33,10 +33,12 @@ class NewFactors:
     used_step: int = 0
 
 
-def password_hash(connection: Connection, keys: KeySet, person: str) -> str | None:
-    """None if there is none, or if it was not sealed by us for this person."""
+def password_hash(connection: Connection, keys: KeySet, person: str, instead: str = "") -> str | None:
+    """None if there is none, or if it was not sealed by us for this person. `instead`: what is opened where there is
+    none, so that the time tells nothing."""
     found = factors.password(connection, person)
-    return None if found is None else open_hash(keys, person, found.hash)
+    opened = open_hash(keys, person, instead if found is None else found.hash)
+    return None if found is None else opened
 
 
 def put_password(
@@ -67,9 +69,8 @@ def accept_code(connection: Connection, keys: KeySet, person: str, code: str, no
             if factors.advance_step(connection, authenticator.id, step):
                 return None
             return Why.CLOCK if authenticator.last_step > otp.current_step(now) + 1 else Why.USED_CODE
-    for authenticator in usable:
-        factors.fail(connection, authenticator.id, AUTHENTICATOR_FAILURES, now)
-    return Why.WRONG_CODE
+    failures = [factors.fail(connection, authenticator.id, AUTHENTICATOR_FAILURES, now) for authenticator in usable]
+    return Why.TOO_MANY_CODES if max(failures) >= AUTHENTICATOR_FAILURES else Why.WRONG_CODE
 
 
 def replace_factors(

@@ -70,7 +70,7 @@ def seal_request(
 ) -> Challenge:
     """`keys` are the hand-over keys; `host` is the normalised host of the request, without port.
 
-    `held`: our cookies that the browser sent, for a request that is no navigation. The newest nonce among them is used
+    `held`: our cookies that the browser sent, for a request that is not a tab's. The newest nonce among them is used
     again: a page that goes on asking in the background must not push out the nonces of sign-ins that are under way.
     """
     nonce_id, nonce = _newest_nonce(held) or (entropy.bytes(6).hex(), entropy.bytes(32).hex())
@@ -94,7 +94,7 @@ def _newest_nonce(held: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | None:
-    """None: not sealed by us, or older than `REQUEST_SECONDS`."""
+    """None: not sealed by us, or further from now than `REQUEST_SECONDS`, be it because our clock went back."""
     try:
         raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -111,7 +111,7 @@ def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | Non
         at=value["at"],
         fresh_code=value["fresh_code"],
     )
-    return request if clock.now() - request.at <= REQUEST_SECONDS else None
+    return request if abs(clock.now() - request.at) <= REQUEST_SECONDS else None
 
 
 def nonce_hash(nonce: str) -> bytes:

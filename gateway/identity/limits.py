@@ -5,21 +5,23 @@ count raises: nobody guesses unseen. Names are counted in their canonical form, 
 under a keyed hash, since what people type there by mistake is a password.
 
 A stranger who knows a name can use up its attempts, but not those of a browser that signed in with it before: that one
-has a counter of its own (OWASP: device cookies), until the account gets other factors. Nor can strangers at one's own
-address use up those of a live session.
+has counters of its own (`devices`), until the account gets other factors. Nor can strangers at one's own address use up
+those of a live session. What turns out right is taken back from the address, so that any number of people can sign in
+behind one.
 """
 
 import hmac
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeGuard
 
 from sqlalchemy import Connection
 
 from gateway.foundation.addresses import client_prefix
-from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet
-from gateway.identity.credentials import hash_text, mint, token_hash
+from gateway.identity.devices import Device
 from gateway.identity.sign_in_steps import Client
 from gateway.store import throttle
 
@@ -46,25 +48,31 @@ LIMITS: Mapping[Counted, Limit] = {
     Counted.SESSION: Limit(5, 900),
 }
 """An account: 10 passwords and codes in 15 minutes, by all strangers together. A client (an IPv4 address or an IPv6
-/64): enough for an office behind one address. A browser that was here before, and all such of one account together:
-each sign-in makes one more, so that without the second number guesses could be collected. A session: fresh codes."""
+/64): 100 wrong ones. A browser that was here before, and all such of one account together: each sign-in makes one more,
+so that without the second number guesses could be collected. A session: fresh codes."""
 
 AUTHENTICATOR_FAILURES = 100
-"""Wrong codes in a row, each after a right password, that disable an authenticator (NIST SP 800-63B-4, 3.2.2)."""
+"""Failures in a row that disable an authenticator (NIST SP 800-63B-4, 3.2.2): wrong codes, each after a right password;
+and passwords that led to no sign-in. The latter by strangers and by known browsers apart, or a stranger could lock
+somebody out for good."""
 
 Counters = tuple[tuple[Counted, str], ...]
 
 
-def sign_in_counters(keys: KeySet, name: str, factors: str, client: Client) -> Counters:
+def sign_in_counters(keys: KeySet, name: str, factors: str, client: Client, device: Device | None) -> Counters:
     """For a canonical name: the browser's own counter if it signed in with these factors before, else the common ones.
 
     `factors`: as `factors.generation` names them; empty where there are none to sign in with.
     """
     account = _hidden(keys, name)
-    if token_hash(keys, _device_label(factors), client.device) is not None and factors:
-        own = f"{account}/{hash_text(client.device).hex()}"
-        return ((Counted.DEVICE, own), (Counted.DEVICES, account))
+    if is_known(device, factors):
+        return ((Counted.DEVICE, f"{account}/{device.id}"), (Counted.DEVICES, account))
     return ((Counted.ACCOUNT, account), (Counted.CLIENT, client_prefix(client.address)))
+
+
+def is_known(device: Device | None, factors: str) -> TypeGuard[Device]:
+    """Whether this browser signed in with the factors of today. `device` is of the account's name."""
+    return device is not None and bool(factors) and device.factors == factors
 
 
 def session_counters(session: str) -> Counters:
@@ -83,24 +91,39 @@ def admit(connection: Connection, counters: Counters, now: float) -> int | None:
     return None
 
 
-def forgive(connection: Connection, counters: Counters) -> None:
+def take_back(connection: Connection, counters: Counters, at: float) -> None:
+    """What was right, counted at `at`, was no guess of its client; against the account it counts until it is whole."""
+    for kind, key in counters:
+        if kind is Counted.CLIENT:
+            throttle.take_back(connection, f"{kind}:{key}", at, LIMITS[kind].window_seconds)
+
+
+def forgive(connection: Connection, counters: Counters, now: float) -> None:
     """After a whole sign-in; what a client did under other names stays counted."""
+    take_back(connection, counters, now)
     for kind, key in counters:
         if kind is not Counted.CLIENT:
             throttle.clear(connection, f"{kind}:{key}")
 
 
-def device_cookie(keys: KeySet, factors: str, entropy: Entropy) -> str:
-    """What a browser shows to prove that somebody signed in there with these factors before. Lets nobody in."""
-    return mint(keys, _device_label(factors), entropy).text
+def password_in_a_row(connection: Connection, person: str, now: float, *, known: bool) -> int:
+    """Count one more, before it is looked at: how many there were since the last whole sign-in, by known browsers or by
+    strangers. `person` is the id; empty for nobody."""
+    return throttle.hit(connection, _in_a_row(person, known), now, math.inf)
+
+
+def forget_passwords(connection: Connection, person: str) -> None:
+    """After a whole sign-in, and with the factors."""
+    for known in (True, False):
+        throttle.clear(connection, _in_a_row(person, known))
+
+
+def _in_a_row(person: str, known: bool) -> str:
+    return f"password-{'known' if known else 'strangers'}:{person}"
 
 
 def _count(connection: Connection, kind: Counted, key: str, now: float) -> int:
     return throttle.count(connection, f"{kind}:{key}", now, LIMITS[kind].window_seconds)
-
-
-def _device_label(factors: str) -> str:
-    return f"device/{factors}"
 
 
 def _hidden(keys: KeySet, name: str) -> str:

@@ -1,21 +1,17 @@
 """Passwords: how they are hashed, and which ones may be chosen.
 
-Law: as many hashes at once as there is memory for, and a bounded queue behind them; beyond that the answer is
+Law: as many hashes at once as there is memory for, and bounded places behind them (`turns`); beyond that the answer is
 `Unavailable`, for known and unknown names alike. A name without an account costs exactly one hash as well
 (CVE-2026-32595). Rules follow NIST SP 800-63B-4, 3.1.1.2: length and a blocklist, no composition, nothing truncated.
 """
 
-import asyncio
 import base64
 import unicodedata
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import combinations, pairwise
-from threading import BoundedSemaphore
-from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
@@ -23,8 +19,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import Unavailable
 from gateway.foundation.keyring import Key, KeySet, is_sealed_by, seal, unseal
-
-Value = TypeVar("Value")
+from gateway.identity.turns import Bounds, Turns
 
 LEAST_CHARACTERS, MOST_CHARACTERS = 8, 256
 
@@ -43,49 +38,38 @@ COST = Cost(memory_kib=47_104, passes=1, lanes=1)
 once fit beside a small node's other processes. A change here re-hashes each password at its owner's next sign-in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How many hashes may run and wait at once, and how long one is waited for."""
-
-    running: int = 2
-    waiting: int = 16
-    deadline_seconds: float = 5.0
-
-
 def hash_password(password: str, entropy: Entropy, cost: Cost = COST) -> str:
     """The encoded hash. Takes its time: on an event loop use `Passwords.hash`."""
     return _hasher(cost).hash(_prepared(password), salt=entropy.bytes(16))
 
 
 class Passwords:
-    """Hashes and verifies off the event loop, within bounds."""
+    """Hashes and verifies off the event loop, in turns. Who asks holds a `place`; `is_stranger` is as it was there."""
 
     def __init__(self, entropy: Entropy, cost: Cost = COST, bounds: Bounds | None = None) -> None:
         self._entropy, self._cost = entropy, cost
-        self._bounds = bounds or Bounds()
-        self._dummy = hash_password(entropy.bytes(16).hex(), entropy, cost)
-        self._places = BoundedSemaphore(self._bounds.running + self._bounds.waiting)
-        self._threads = ThreadPoolExecutor(self._bounds.running, thread_name_prefix="passwords")
+        self._turns = Turns(bounds or Bounds(), "passwords")
+        self.place = self._turns.place
+        self.nobody_s = hash_password(entropy.bytes(16).hex(), entropy, cost)
+        """The hash of a password that nobody knows: to be verified where there is none."""
 
     async def hash(self, password: str) -> str:
-        return await self._off_loop(lambda: hash_password(password, self._entropy, self._cost))
+        return await self._turns.take(lambda: hash_password(password, self._entropy, self._cost), is_stranger=False)
 
-    async def verify(self, encoded: str | None, password: str) -> bool:
-        """Whether it is the password behind `encoded`; None (no such account) takes as long and is False.
-
-        Raises Unavailable when too many wait, when it takes too long, and when the stored hash is damaged.
-        """
-        if encoded is None or len(_prepared(password)) > MOST_CHARACTERS:
-            await self._off_loop(lambda: self._matches(self._dummy, ""))
+    async def verify(self, encoded: str, password: str, *, is_stranger: bool = False) -> bool:
+        """Whether it is the password behind `encoded`. Raises Unavailable when it takes too long, and when the stored
+        hash is damaged."""
+        if len(_prepared(password)) > MOST_CHARACTERS:
+            await self._turns.take(lambda: self._matches(self.nobody_s, ""), is_stranger=is_stranger)
             return False
-        return await self._off_loop(lambda: self._matches(encoded, password))
+        return await self._turns.take(lambda: self._matches(encoded, password), is_stranger=is_stranger)
 
-    def is_outdated(self, encoded: str | None) -> bool:
-        """Whether there is a hash that was made with other parameters than today's."""
-        return encoded is not None and _hasher(self._cost).check_needs_rehash(encoded)
+    def is_outdated(self, encoded: str) -> bool:
+        """Whether a hash was made with other parameters than today's."""
+        return _hasher(self._cost).check_needs_rehash(encoded)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
     def _matches(self, encoded: str, password: str) -> bool:
         try:
@@ -94,17 +78,6 @@ class Passwords:
             return False
         except (VerificationError, InvalidHashError) as error:
             raise Unavailable("a stored password hash is damaged") from error
-
-    async def _off_loop(self, work: Callable[[], Value]) -> Value:
-        if not self._places.acquire(blocking=False):
-            raise Unavailable("too many passwords are being checked at once")
-        future: Future[Value] = self._threads.submit(work)
-        # The place is free when the thread is: a caller that gave up must not let another hash in beside it.
-        future.add_done_callback(lambda _: self._places.release())
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._bounds.deadline_seconds)
-        except TimeoutError as error:
-            raise Unavailable("the password was not checked in time") from error
 
 
 def find_weakness(password: str, context: Iterable[str]) -> str | None:

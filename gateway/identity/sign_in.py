@@ -1,8 +1,9 @@
 """Sign-in as the portal drives it: password, then code, then a session and the way back.
 
 Law: an unknown name, a disabled person and one without factors cost the same and are told the same as a wrong password;
-only `Why` tells them apart, for the audit event. Each attempt is counted before it is looked at; a code is spent, the
-session made and the way back written in one transaction. A store or a hash that is not to be had raises `Unavailable`.
+only `Why` tells them apart, for the audit event. Each attempt takes a place before it reaches the store, and is counted
+before it is looked at; a code is spent, the session made and the way back written in one transaction. A store or a hash
+that is not to be had raises `Unavailable`.
 """
 
 from collections.abc import Mapping
@@ -10,15 +11,27 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from gateway.foundation.addresses import client_prefix
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
+from gateway.identity.claims import Claim, Found, look_up, why_not
 from gateway.identity.credentials import PENDING, hand_over_label, mint, token_hash
+from gateway.identity.devices import Device, device_cookie, open_device
 from gateway.identity.handover import SignInRequest, open_request
-from gateway.identity.limits import admit, device_cookie, forgive, session_counters, sign_in_counters
-from gateway.identity.passwords import Passwords
+from gateway.identity.limits import (
+    admit,
+    forget_passwords,
+    forgive,
+    is_known,
+    password_in_a_row,
+    session_counters,
+    sign_in_counters,
+    take_back,
+)
+from gateway.identity.passwords import Passwords, seal_hash
 from gateway.identity.sessions import Minter
 from gateway.identity.sign_in_steps import (
     FIRST,
@@ -62,20 +75,6 @@ class SignInSettings:
     absolute_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """What a name that was typed leads to. `encoded` is None where there is nothing to verify against, `factors` empty
-    where no code could follow."""
-
-    person: Person | None
-    encoded: str | None
-    factors: str
-
-    @property
-    def person_id(self) -> str:
-        return self.person.id if self.person else ""
-
-
 class SignIn:
     def __init__(
         self,
@@ -89,6 +88,7 @@ class SignIn:
         self._store, self._keys, self._passwords, self._settings = store, keys, passwords, settings
         self._clock, self._entropy = clock, entropy
         self._minter = Minter(keys.session, clock, entropy)
+        self._nobody_s = seal_hash(keys.factor, "", passwords.nobody_s, entropy)
 
     async def begin(self, request: str | None, session: str = "") -> Prompt | HandOver | AlreadySignedIn | Refused:
         """What to show on arrival. `request`: the sealed text of `?request=`; `session`: the one that the browser has
@@ -106,17 +106,18 @@ class SignIn:
         canonical = canonical_name(name[:_NAME_CHARACTERS_READ])
         if request is not None and self._open(request) is None:
             return Refused(Why.EXPIRED_REQUEST)
-        claim = await self._store.arun(lambda connection: self._claim(connection, canonical, client))
-        if isinstance(claim, Throttled):
-            return claim
-        is_right = await self._passwords.verify(claim.encoded, password)
-        why = _why_not(claim, is_right=is_right)
-        if why is not None:
-            return Refused(why, claim.person_id)
-        fresh = await self._passwords.hash(password) if self._passwords.is_outdated(claim.encoded) else None
-        return await self._store.arun(
-            lambda connection: self._password_accepted(connection, canonical, claim, fresh, request or "")
-        )
+        is_stranger = self._device(canonical, client) is None
+        with self._passwords.place(client_prefix(client.address) if is_stranger else ""):
+            claim = await self._store.arun(lambda connection: self._claim(connection, canonical, client, request or ""))
+            if isinstance(claim, Throttled):
+                return claim
+            encoded = claim.found.encoded or self._passwords.nobody_s
+            is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
+            why = why_not(claim, claim.found, is_right=is_right)
+            if why is not None:
+                return Refused(why, claim.found.person_id)
+            fresh = await self._passwords.hash(password) if self._passwords.is_outdated(encoded) else None
+            return await self._store.arun(lambda connection: self._password_accepted(connection, claim, fresh))
 
     async def code(self, pending_token: str, code: str, client: Client) -> SignedIn | Refused | Throttled:
         """`pending_token`: the value of the sign-in cookie, proof of the password."""
@@ -158,27 +159,29 @@ class SignIn:
             return Prompt(Step.FRESH_CODE, back)
         return sessions.hand_over(connection, self._minter, session, back)
 
-    def _claim(self, connection: Connection, name: str, client: Client) -> _Claim | Throttled:
-        claim = self._look_up(connection, name)
-        wait = admit(connection, sign_in_counters(self._keys.session, name, claim.factors, client), self._clock.now())
-        return claim if wait is None else Throttled(wait, claim.person_id)
+    def _claim(self, connection: Connection, name: str, client: Client, request: str) -> Claim | Throttled:
+        found, device, now = self._look_up(connection, name), self._device(name, client), self._clock.now()
+        counters = sign_in_counters(self._keys.session, name, found.factors, client, device)
+        wait = admit(connection, counters, now)
+        if wait is not None:
+            return Throttled(wait, found.person_id)
+        known = is_known(device, found.factors)
+        in_a_row = password_in_a_row(connection, found.person_id, now, known=known)
+        return Claim(name, found, counters, now, in_a_row, request)
 
-    def _look_up(self, connection: Connection, name: str) -> _Claim:
-        person = people.find(connection, name)
-        # Read for nobody as well, so that an unknown name is not the one that is answered with fewer queries.
-        owner = person.id if person else ""
-        encoded = factors.password_hash(connection, self._keys.factor, owner)
-        return _Claim(person, encoded, factors.generation(connection, owner))
+    def _look_up(self, connection: Connection, name: str) -> Found:
+        return look_up(connection, self._keys.factor, name, self._nobody_s)
 
     def _password_accepted(
-        self, connection: Connection, name: str, claim: _Claim, fresh_hash: str | None, request: str
+        self, connection: Connection, claim: Claim, fresh_hash: str | None
     ) -> PasswordAccepted | Refused:
         # A hash takes its time. Who was reset or given another password meanwhile has proven nothing by the old one,
         # and renewing its hash would bring it back.
-        present = self._look_up(connection, name)
-        why = _why_not(present, is_right=present.encoded == claim.encoded)
+        present = self._look_up(connection, claim.name)
+        why = why_not(claim, present, is_right=present.encoded == claim.found.encoded)
         if why is not None:
             return Refused(why, present.person_id)
+        take_back(connection, claim.counters, claim.at)
         person, now, token = present.person_id, self._clock.now(), mint(self._keys.session, PENDING, self._entropy)
         if fresh_hash is not None:
             factors.put_password(connection, self._keys.factor, person, fresh_hash, self._clock, self._entropy)
@@ -190,7 +193,7 @@ class SignIn:
                 person=person,
                 since=now,
                 expires_at=now + PENDING_SECONDS,
-                request=request,
+                request=claim.request,
             ),
         )
         return PasswordAccepted(person, token.text)
@@ -202,7 +205,8 @@ class SignIn:
         if begun is None or person is None or begun.stage != Step.CODE:
             return Refused(Why.EXPIRED_SIGN_IN)
         generation = factors.generation(connection, person.id)
-        counters = sign_in_counters(self._keys.session, person.name, generation, client)
+        device = self._device(person.name, client)
+        counters = sign_in_counters(self._keys.session, person.name, generation, client, device)
         wait = admit(connection, counters, now)
         if wait is not None:
             return Throttled(wait, person.id)
@@ -214,7 +218,8 @@ class SignIn:
         if why is not None:
             return Refused(why, person.id)
         pending.finish(connection, hashed, Step.CODE, now)
-        forgive(connection, counters)
+        forgive(connection, counters, now)
+        forget_passwords(connection, person.id)
         return self._signed_in(connection, person, begun.request, client)
 
     def _signed_in(self, connection: Connection, person: Person, request: str, client: Client) -> SignedIn | Refused:
@@ -232,7 +237,9 @@ class SignIn:
             session=session.id,
             amr=session.amr,
             host_token=host_token,
-            device=device_cookie(self._keys.session, factors.generation(connection, person.id), self._entropy),
+            device=device_cookie(
+                self._keys.session, person.name, factors.generation(connection, person.id), self._clock, self._entropy
+            ),
             hand_over=None if back is None else sessions.hand_over(connection, self._minter, session.id, back),
         )
 
@@ -251,24 +258,15 @@ class SignIn:
         if why is not None:
             return Refused(why, live.person, session)
         session_rows.renew_otp(connection, session, now, now)
-        forgive(connection, counters)
+        forgive(connection, counters, now)
         hand_over = None if back is None else sessions.hand_over(connection, self._minter, session, back)
         return CodeRenewed(live.person, session, hand_over)
 
+    def _device(self, name: str, client: Client) -> Device | None:
+        return open_device(self._keys.session, name, client.device, self._clock)
+
     def _open(self, request: str | None) -> SignInRequest | None:
         return None if request is None else open_request(self._keys.hand_over, request, self._clock)
-
-
-def _why_not(claim: _Claim, *, is_right: bool) -> Why | None:
-    """The first thing that stands in the way, once the password has been looked at."""
-    obstacles = (
-        (claim.person is None, Why.UNKNOWN_NAME),
-        (claim.encoded is None, Why.NO_FACTOR),
-        (not is_right, Why.WRONG_PASSWORD),
-        (claim.person is not None and not claim.person.is_active, Why.DISABLED),
-        (not claim.factors, Why.NO_FACTOR),
-    )
-    return next((why for stands, why in obstacles if stands), None)
 
 
 def _described(client: Client) -> str:

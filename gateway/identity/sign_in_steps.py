@@ -47,7 +47,14 @@ class Why(StrEnum):
     WRONG_PASSWORD = "wrong-password"  # noqa: S105 - the name of a reason.
     DISABLED = "disabled"
     NO_FACTOR = "no-factor"
+    TOO_MANY_PASSWORDS = "too-many-passwords"
+    """The last of too many in a row, and each hundredth after it: no other counts that comes the same way. Raises an
+    alarm."""
+    PASSWORD_DISABLED = "password-disabled"  # noqa: S105 - the name of a reason.
+    """There were too many in a row before it."""
     WRONG_CODE = "wrong-code"
+    TOO_MANY_CODES = "too-many-codes"
+    """A wrong one, the last of too many in a row: it has disabled the authenticator. Raises an alarm."""
     USED_CODE = "used-code"
     CLOCK = "clock"
     """The authenticator was used at a later time than it is now: our clock has stepped back. Raises an alarm."""

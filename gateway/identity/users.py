@@ -9,7 +9,8 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import Conflict, NotFound
 from gateway.foundation.principal import Grant
-from gateway.identity.canonical import canonical_name, is_usable_name
+from gateway.identity.canonical import canonical_name, is_usable_name, shown_name
+from gateway.identity.limits import forget_passwords
 from gateway.store import enrolments, factors, grants, pending, people, sessions, tenants
 from gateway.store.engine import Store
 from gateway.store.factors import Authenticator
@@ -51,7 +52,7 @@ def add(store: Store, user: NewUser, clock: Clock, entropy: Entropy) -> Person:
     person = Person(
         id=f"usr_{entropy.bytes(12).hex()}",
         name=canonical_name(user.name),
-        display=user.name.strip(),
+        display=shown_name(user.name),
         home=user.home,
         created_at=clock.now(),
         grants=user.grants,
@@ -182,7 +183,8 @@ def require_person(connection: Connection, name: str) -> Person:
 
 
 def cut_off(connection: Connection, person: str, why: str, now: float) -> tuple[str, ...]:
-    """End every session of a person, and whatever they had begun. The sessions' ids."""
+    """End every session of a person, and whatever they had begun or others had tried. The sessions' ids."""
+    forget_passwords(connection, person)
     pending.drop_of_person(connection, person)
     enrolments.drop_of_person(connection, person)
     return sessions.end_of_person(connection, person, why, now)

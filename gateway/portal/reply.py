@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.foundation.errors import Unavailable
+from gateway.foundation.errors import Overloaded, Unavailable
 from gateway.identity.cookies import SIGN_IN_COOKIE, set_cookie
 from gateway.portal.answers import Answer, Document, Fault, Page, Redirect
 from gateway.portal.faults import WORDS, fault_page, fault_problem
@@ -115,7 +115,7 @@ def faults_answered(services: Services) -> Middleware:
             return await handler(request)
         except Exception as error:  # The last resort (ASVS 16.5.4): each fault gets an answer and a line.
             fault = _fault_of(error)
-            if fault.status >= 500:
+            if fault.status >= 500 and not isinstance(error, Overloaded):
                 log.error("portal request failed", exc_info=error, extra={"request_id": request_id_of(request)})
             return respond(fault, services, _bare_frame(request))
 

@@ -49,7 +49,8 @@ async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
     request, fresh_code = exchange.admitted, decision.reason is Reason.FRESH_CODE
     may_return = request.method in ("GET", "HEAD") and not request.is_websocket
     target = request.target.decode("latin-1") if may_return else _where_it_came_from(exchange)
-    location, lines = _challenge(exchange, fresh_code=fresh_code, target=target, is_navigation=request.wants_page)
+    is_tab = request.wants_page and _is_tab(request)
+    location, lines = _challenge(exchange, fresh_code=fresh_code, target=target, is_tab=is_tab)
     if not (may_return and request.wants_page):
         return answer(exchange, refusal, sign_in=location, lines=lines)
     exchange.refused = decision.reason
@@ -82,7 +83,7 @@ async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) 
     _send(exchange, 204, [*lines, b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"], b"")
 
 
-def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_navigation: bool) -> tuple[str, list[bytes]]:
+def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_tab: bool) -> tuple[str, list[bytes]]:
     """The address of the sign-in, and the nonce that binds its way back to this browser."""
     service, held = exchange.service, exchange.own_cookies()
     challenge = seal_request(
@@ -92,11 +93,17 @@ def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_naviga
         fresh_code=fresh_code,
         clock=service.clock,
         entropy=service.entropy,
-        held={} if is_navigation else held,
+        held={} if is_tab else held,
     )
-    cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_navigation else ())]
+    cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_tab else ())]
     lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in cookies]
     return f"{exchange.snapshot.login}/sign-in?request={challenge.request}", lines
+
+
+def _is_tab(request: hygiene.Request) -> bool:
+    """Whether it is the address bar that leads here. A frame that a page loads again and again is one that asks in the
+    background: the sign-in can't be shown in it, and must not push out one that is under way."""
+    return request.head.values(b"sec-fetch-dest") in ([], [b"document"])
 
 
 def _where_it_came_from(exchange: "Exchange") -> str:

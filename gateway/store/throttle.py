@@ -1,6 +1,7 @@
 """How often something happened lately, for limits: two windows per key, in no feed.
 
-Law: counting is one statement, so that guesses sent side by side are all counted. An estimate errs upwards.
+Law: counting is one statement, so that guesses sent side by side are all counted. An estimate errs upwards. A window
+may be infinite: then hits are counted until they are cleared.
 """
 
 import math
@@ -27,6 +28,15 @@ _HIT = text(
     """
 )
 
+_TAKE_BACK = text(
+    """
+    UPDATE throttle SET
+      hits = CASE WHEN bucket = :bucket AND hits > 0 THEN hits - 1 ELSE hits END,
+      previous = CASE WHEN bucket = :bucket + 1 AND previous > 0 THEN previous - 1 ELSE previous END
+    WHERE key = :key
+    """
+)
+
 
 def hit(connection: Connection, key: str, now: float, window_seconds: float) -> int:
     """Count one more, and say how many there were within the last `window_seconds`, this one included."""
@@ -42,6 +52,11 @@ def count(connection: Connection, key: str, now: float, window_seconds: float) -
     query = select(columns.bucket, columns.hits, columns.previous).where(columns.key == key)
     row = connection.execute(query).one_or_none()
     return _estimate(row.bucket, row.hits, row.previous, now / window_seconds) if row else 0
+
+
+def take_back(connection: Connection, key: str, at: float, window_seconds: float) -> None:
+    """Uncount one that was counted at `at`, and turned out to be none of those that are limited."""
+    connection.execute(_TAKE_BACK, {"key": key, "bucket": math.floor(at / window_seconds)})
 
 
 def clear(connection: Connection, key: str) -> None:

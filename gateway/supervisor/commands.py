@@ -4,7 +4,7 @@ Law: a command is done, recorded in the journal with the operating system's user
 that could not be recorded says so. Secrets come in and go out in the arguments and the result, and never in an event.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from gateway.store.engine import Store
 from gateway.store.people import Person
 from gateway.store.sessions import Session
 from gateway.store.tokens import ServiceToken
-
-Arguments = Mapping[str, Any]
+from gateway.supervisor.arguments import Arguments, require_shape
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Context:
     snapshot_keys: KeySet
     set_credentials: Callable[[str, str, str], None]
     roles: frozenset[str]
+    applications: frozenset[str]
+    """Names that the policy has."""
     clock: Clock
     entropy: Entropy
     operator: str
@@ -69,6 +70,7 @@ def run_command(
     command = (commands or COMMANDS).get(verb)
     if command is None:
         raise GatewayError(f"there is no command {verb!r}")
+    require_shape(verb, arguments)
     try:
         return command(context, arguments)
     except KeyError as error:
@@ -209,11 +211,12 @@ def _with_link(context: Context, person: Person, result: dict[str, Any], events:
 
 
 def _token_create(context: Context, arguments: Arguments) -> Done:
-    applications = arguments.get("applications") or None
+    applications = frozenset(arguments.get("applications", ()))
+    _require_known("application", applications, context.applications)
     new = services.NewToken(
         arguments["name"],
         _grants(context, arguments.get("grants", [])),
-        None if applications is None else frozenset(applications),
+        applications or None,
         arguments.get("expires_seconds"),
     )
     created = services.create(context.store, new, context.session_keys, context.clock, context.entropy)
@@ -356,13 +359,17 @@ OFFLINE: Mapping[str, Command] = {**COMMANDS, "snapshot.restore": _snapshot_rest
 
 
 def _grants(context: Context, texts: list[str]) -> frozenset[Grant]:
-    """Grants to give: of roles that the policy has, so that a slip of the pen is noticed now and not in a year."""
+    """Grants to give: of roles that the policy has."""
     grants = _parse_grants(texts)
-    unknown = sorted({grant.role for grant in grants} - context.roles)
-    if unknown:
-        known = ", ".join(sorted(context.roles)) or "none"
-        raise GatewayError(f"the policy has no role {', '.join(map(repr, unknown))}; it has: {known}")
+    _require_known("role", {grant.role for grant in grants}, context.roles)
     return grants
+
+
+def _require_known(what: str, named: Set[str], known: Set[str]) -> None:
+    """So that a slip of the pen is noticed now and not in a year."""
+    if unknown := sorted(named - known):
+        there_are = ", ".join(sorted(known)) or "none"
+        raise GatewayError(f"the policy has no {what} {', '.join(map(repr, unknown))}; it has: {there_are}")
 
 
 def _parse_grants(texts: list[str]) -> frozenset[Grant]:

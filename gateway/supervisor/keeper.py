@@ -169,6 +169,7 @@ class Keeper(Child):
             snapshot_keys=self.keys("snapshot"),
             set_credentials=set_credentials,
             roles=frozenset(self.configuration.policy.roles),
+            applications=frozenset(self.configuration.policy.applications),
             clock=self.clock,
             entropy=self.entropy,
             operator=operator,

@@ -18,10 +18,10 @@ from gateway.foundation.keyfiles import Keyring, rewrap
 from gateway.identity.factors import set_credentials
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
+from gateway.supervisor.arguments import Arguments
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.commands import (
     OFFLINE,
-    Arguments,
     Command,
     Context,
     Done,
@@ -68,6 +68,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             snapshot_keys=keys["snapshot"],
             set_credentials=give_credentials,
             roles=frozenset(policy.roles),
+            applications=frozenset(policy.applications),
             clock=clock,
             entropy=entropy,
             operator=user_name(os.getuid()),

@@ -12,6 +12,7 @@ from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
 from gateway.identity.tokens import AssertionVerifier
 from gateway.policy.compile import PORTAL
 from gateway.portal import Services, create_app
+from gateway.portal.pages.sign_in import ALARMS
 from gateway.store.engine import Store
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, main, serve
@@ -31,6 +32,8 @@ class Portal(Child):
         for result in SIGN_IN_RESULTS:
             # A series that is there from the start: otherwise Prometheus can't see its first step from 0 to 1.
             self.metrics.count("gateway_sign_ins_total", result, by=0)
+        for alarm in ALARMS.values():
+            self.metrics.count("gateway_sign_in_alarms_total", alarm.name, by=0)
         self._store = Store.open(self.settings.store, self.settings.state_dir)
         self._passwords = Passwords(self.entropy)
         self._runner = await serve(self.descriptors["portal"], create_app(self._services()))

@@ -18,7 +18,7 @@ from gateway.http1.messages import Header
 from gateway.identity import factors, otp, sessions, users
 from gateway.identity.cookies import NONCE_COOKIE_PREFIX
 from gateway.identity.handover import Challenge, seal_request
-from gateway.identity.passwords import Bounds, Cost, Passwords, hash_password
+from gateway.identity.passwords import Cost, Passwords, hash_password
 from gateway.identity.sessions import Minter
 from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
 from gateway.identity.sign_in_steps import Client
@@ -55,7 +55,7 @@ class World:
         self.clock = FixedClock()
         self.keys = SignInKeys(symmetric("session"), symmetric("hand-over"), symmetric("factor"))
         self.settings = SignInSettings(LOGIN_HOST, idle_seconds=3600, absolute_seconds=43_200)
-        self.passwords = Passwords(self.entropy, CHEAP, Bounds(running=2, waiting=16))
+        self.passwords = Passwords(self.entropy, CHEAP)
         self.sign_in = self.another_portal()
         self.minter = Minter(self.keys.session, self.clock, self.entropy)
         self.client = Client(parse_address("192.0.2.7"), description="Firefox")

@@ -1,8 +1,10 @@
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.canonical import NAME_CHARACTERS, canonical_name, is_usable_name
+from gateway.identity.canonical import NAME_CHARACTERS, canonical_name, is_usable_name, shown_name
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,16 @@ def test_usable(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "   ", "a" * (NAME_CHARACTERS + 1), "a\x00b", "a\u200bb", "a\u202eb", "a\ue000"])
 def test_unusable(name: str) -> None:
     assert not is_usable_name(name)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\t", "\x0b", "\x1c", "\x85", "\u2028", "\u2029", "\u3000", "  "])
+def test_what_is_shown_moves_no_cursor(blank: str) -> None:
+    assert shown_name(f"{blank}Ann{blank}Lee{blank}") == "Ann Lee"
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=40))
+def test_whatever_may_be_a_name_is_shown_in_characters_that_can_be_seen(text: str) -> None:
+    if is_usable_name(text):
+        assert all(unicodedata.category(character)[0] in "LMNPS" or character == " " for character in shown_name(text))
+        assert canonical_name(shown_name(text)) == canonical_name(text)

@@ -49,7 +49,10 @@ def test_shows_nothing_in_clear_and_fits_an_address() -> None:
     assert len(sealed(FixedClock(), "/" + "a" * 4095).request) < 6144
 
 
-@pytest.mark.parametrize(("age", "is_good"), [(0, True), (REQUEST_SECONDS, True), (REQUEST_SECONDS + 1, False)])
+@pytest.mark.parametrize(
+    ("age", "is_good"),
+    [(0, True), (REQUEST_SECONDS, True), (REQUEST_SECONDS + 1, False), (-60, True), (-REQUEST_SECONDS - 1, False)],
+)
 def test_is_good_for_a_quarter_of_an_hour(age, is_good) -> None:
     clock = FixedClock()
     challenge = sealed(clock)

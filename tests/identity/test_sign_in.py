@@ -6,11 +6,13 @@ from contextlib import closing
 import pytest
 from sqlalchemy import event, select
 
-from gateway.foundation.errors import StoreUnavailable, Unavailable
-from gateway.identity import factors, users
+from gateway.foundation.clock import FixedClock
+from gateway.foundation.errors import Overloaded, StoreUnavailable
+from gateway.identity import factors, otp, users
+from gateway.identity.enrolment import Enrolment, EnrolmentKeys, open_link
 from gateway.identity.handover import REQUEST_SECONDS
-from gateway.identity.limits import LIMITS, Counted
-from gateway.identity.passwords import Cost, Passwords, hash_password
+from gateway.identity.limits import AUTHENTICATOR_FAILURES, LIMITS, Counted, password_in_a_row
+from gateway.identity.passwords import Bounds, Cost, Passwords, hash_password
 from gateway.identity.sign_in_steps import (
     PENDING_CODES,
     PENDING_SECONDS,
@@ -29,7 +31,7 @@ from gateway.store import factors as factor_rows
 from gateway.store import people
 from gateway.store import sessions as session_rows
 from gateway.store.engine import Store
-from gateway.store.tables import PENDING
+from gateway.store.tables import PENDING, THROTTLE
 
 CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
 
@@ -153,6 +155,7 @@ async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
     world.person("worn")
     worn = users.find(world.store, "worn")
     world.store.run(lambda c: factor_rows.fail(c, factor_rows.authenticators(c, worn.id)[0].id, 1, world.clock.now()))
+    tire(world, world.person("tired").id, AUTHENTICATOR_FAILURES)
     hashed = []
     real = Passwords._matches
     monkeypatch.setattr(Passwords, "_matches", lambda *a: hashed.append(a[1]) or real(*a))
@@ -168,6 +171,7 @@ async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
         ("off", world.password, Why.DISABLED),
         ("off", "wrong password", Why.WRONG_PASSWORD),
         ("worn", world.password, Why.NO_FACTOR),
+        ("tired", world.password, Why.PASSWORD_DISABLED),
     ]
     for count, (name, password, why) in enumerate(expected, start=1):
         answer = await browser.password(name, password)
@@ -303,13 +307,126 @@ async def test_disabled_in_a_session(world, browser) -> None:
 
 async def test_a_hundred_wrong_codes_disable_the_authenticator(world, browser) -> None:
     person = world.person()
+    seen = []
     for _ in range(25):
         await browser.password()
-        for _ in range(4):
-            assert (await browser.code(world.wrong_code())).why is Why.WRONG_CODE
+        seen += [(await browser.code(world.wrong_code())).why for _ in range(4)]
         world.clock.advance(1800)
+    # The last of them is an alarm.
+    assert seen == [Why.WRONG_CODE] * 99 + [Why.TOO_MANY_CODES]
     assert world.store.read(lambda c: factor_rows.authenticators(c, person.id))[0].failures == 100
     assert (await browser.password()).why is Why.NO_FACTOR
+
+
+async def guess(world, browser, times: int, name: str = "ada") -> list[Why]:
+    """So many wrong passwords, as slowly as the limits ask for; why each was refused."""
+    seen = []
+    for n in range(times):
+        if n % 9 == 0:
+            world.clock.advance(1800)
+        seen.append((await browser.password(name, "wrong password")).why)
+    return seen
+
+
+def tire(world, person: str, times: int, *, known: bool = False) -> None:
+    """So many passwords in a row, without typing each."""
+    for _ in range(times):
+        world.store.run(lambda c: password_in_a_row(c, person, world.clock.now(), known=known))
+
+
+async def test_a_hundred_wrong_passwords_disable_the_password_for_strangers(world, browser) -> None:
+    """NIST SP 800-63B-4, 3.2.2; and a stranger must not lock anybody out with it."""
+    person = world.person()
+    known = Browser(world, world.from_("192.0.2.7", (await browser.sign_in()).device))
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    assert await guess(world, stranger, 20) == [Why.WRONG_PASSWORD] * 20
+    tire(world, person.id, 75)
+    assert await guess(world, stranger, 5) == [Why.WRONG_PASSWORD] * 4 + [Why.TOO_MANY_PASSWORDS]
+    assert await guess(world, stranger, 3) == [Why.PASSWORD_DISABLED] * 3
+    # Not even the right one says anything any more.
+    assert (await stranger.password()).why is Why.PASSWORD_DISABLED
+    # The browser that was here before goes on, and its sign-in opens it again.
+    assert isinstance(await known.sign_in(), SignedIn)
+    assert isinstance(await stranger.password(), PasswordAccepted)
+
+
+async def test_a_hundred_wrong_passwords_in_known_browsers_disable_it_there(world, browser) -> None:
+    person = world.person()
+    known = Browser(world, world.from_("192.0.2.7", (await browser.sign_in()).device))
+    tire(world, person.id, 98, known=True)
+    assert await guess(world, known, 3) == [
+        Why.WRONG_PASSWORD,
+        Why.TOO_MANY_PASSWORDS,
+        Why.PASSWORD_DISABLED,
+    ]
+    # Two lanes and not more: the other one has its own count.
+    assert isinstance(await browser.sign_in(), SignedIn)
+    world.clock.advance(1800)
+    assert isinstance(await known.sign_in(), SignedIn)
+
+
+@pytest.mark.parametrize("way_back", ["reset", "disable and enable"])
+async def test_the_ways_back_from_a_password_that_was_guessed_at_too_often(world, browser, way_back) -> None:
+    person = world.person()
+    tire(world, person.id, 100)
+    assert (await browser.password()).why is Why.PASSWORD_DISABLED
+    if way_back == "reset":
+        users.reset(world.store, "ada", world.clock)
+        new = factors.NewFactors(hash_password(world.password, world.entropy, CHEAP), world.secrets["ada"])
+        factors.set_credentials(world.store, world.keys.factor, person.id, new, world.clock, world.entropy)
+    else:
+        users.disable(world.store, "ada", world.clock)
+        users.enable(world.store, "ada", world.clock)
+    world.clock.advance(1800)
+    assert isinstance(await browser.sign_in(), SignedIn)
+
+
+async def test_names_that_nobody_has_are_never_used_up(world, browser) -> None:
+    """All of them count in one row, which stops none of them: there is nothing behind it to guess."""
+    tire(world, "", 98)
+    assert await guess(world, browser, 4, "nobody") == [Why.UNKNOWN_NAME] * 4
+    rows = world.store.read(lambda c: c.execute(select(THROTTLE).where(THROTTLE.c.key.like("password-%"))).all())
+    assert [row.key for row in rows] == ["password-strangers:"]
+
+
+async def test_a_school_signs_in_from_one_address(world) -> None:
+    """More people than an address has attempts, each with a typing error, all within a quarter of an hour."""
+    assert LIMITS[Counted.CLIENT].attempts == 100
+    for n in range(80):
+        world.person(f"pupil {n}")
+        browser = Browser(world)
+        if n % 2:
+            assert isinstance(await browser.password(f"pupil {n}", "a typing error"), Refused)
+        assert isinstance(await browser.sign_in(f"pupil {n}"), SignedIn)
+    assert world.clock.now() == FixedClock().now()
+
+
+async def test_right_passwords_without_a_code_don_t_widen_what_an_address_may_guess(world, browser) -> None:
+    """Somebody's own account must not be worth attempts on others'."""
+    world.person("eve")
+    for _ in range(5):
+        assert isinstance(await browser.password("eve"), PasswordAccepted)
+    looked_at = 0
+    for n in range(2 * LIMITS[Counted.CLIENT].attempts):
+        looked_at += isinstance(await browser.password(f"name{n}", "wrong password"), Refused)
+    assert looked_at == LIMITS[Counted.CLIENT].attempts
+
+
+async def test_a_browser_that_enrolled_is_known(world, browser) -> None:
+    world.bare_person("ada")
+    keys = EnrolmentKeys(world.keys.session, world.keys.factor)
+    pages = Enrolment(world.store, keys, world.passwords, "btb.example", world.clock, world.entropy)
+    link = open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
+    scan = await pages.choose_password(link.token, world.password)
+    world.secrets["ada"] = otp.parse_secret(scan.secret)
+    enrolled = await pages.confirm(scan.pending, world.code())
+    world.clock.advance(30)
+    stranger = Browser(world, world.from_("203.0.113.9"))
+    for _ in range(ACCOUNT):
+        await stranger.password(password="wrong password")
+    assert isinstance(await browser.password(), Throttled)
+    browser.client = world.from_("192.0.2.7", enrolled.device)
+    assert isinstance(await browser.sign_in(), SignedIn)
 
 
 async def test_success_starts_the_count_of_failures_again(world, browser) -> None:
@@ -512,8 +629,8 @@ class _Interrupted(Passwords):
         super().__init__(world.entropy, Cost(memory_kib=16, passes=1, lanes=1))
         self.happens = happens
 
-    async def verify(self, encoded: str | None, password: str) -> bool:
-        is_right = await super().verify(encoded, password)
+    async def verify(self, encoded: str, password: str, *, is_stranger: bool = False) -> bool:
+        is_right = await super().verify(encoded, password, is_stranger=is_stranger)
         self.happens()
         return is_right
 
@@ -578,10 +695,28 @@ async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None
     assert person.id
 
 
-async def test_too_many_at_once_raise(world, browser, monkeypatch) -> None:
+async def test_strangers_beyond_the_places_are_refused_before_they_are_counted(world, browser) -> None:
     world.person()
-    while world.passwords._places.acquire(blocking=False):
-        pass
-    for name in ("ada", "nobody"):
-        with pytest.raises(Unavailable):
-            await browser.password(name)
+    known = Browser(world, world.from_("192.0.2.7", (await browser.sign_in()).device))
+    with closing(Passwords(world.entropy, CHEAP, Bounds(strangers=1))) as full, full.place("203.0.113.9"):
+        world.sign_in._passwords = full
+        for name in ("ada", "nobody") * ACCOUNT:
+            with pytest.raises(Overloaded):
+                await browser.password(name)
+        # Neither the store nor the limits have seen anything of them.
+        assert isinstance(await known.password(), PasswordAccepted)
+        # A device cookie is worth nothing under another name.
+        with pytest.raises(Overloaded):
+            await known.password("nobody")
+    world.sign_in._passwords = world.passwords
+    assert isinstance(await browser.password(), PasswordAccepted)
+
+
+async def test_a_place_is_given_back_whatever_the_attempt_came_to(world, browser) -> None:
+    world.person()
+    with closing(Passwords(world.entropy, CHEAP, Bounds(strangers=1, one_client=1))) as narrow:
+        world.sign_in._passwords = narrow
+        for _ in range(2 * ACCOUNT):
+            await browser.password(password="wrong password")
+        assert isinstance(await browser.password(), Throttled)
+        assert isinstance(await browser.password("nobody"), Refused)

@@ -180,14 +180,18 @@ class House:
     counts: list[tuple[str, ...]]
     journal: "Journal"
 
-    def add_user(self, name: str, password: str = PASSWORD, secret: bytes = SECRET) -> str:
+    def add_user(self, name: str, password: str = PASSWORD, secret: bytes = SECRET, cost: Cost = CHEAP) -> str:
         person = users.add(self.store, NewUser(name), self.clock, SystemEntropy())
-        new = NewFactors(hash_password(password, SystemEntropy(), CHEAP), secret)
+        new = NewFactors(hash_password(password, SystemEntropy(), cost), secret)
         set_credentials(self.store, self.keys["factor"], person.id, new, self.clock, SystemEntropy())
         return person.id
 
     def code(self, secret: bytes = SECRET) -> str:
         return TOTP(secret_text(secret)).at(int(self.clock.now()))
+
+    def wrong_code(self, secret: bytes = SECRET) -> str:
+        near = {TOTP(secret_text(secret)).at(int(self.clock.now()) + 30 * step) for step in (-1, 0, 1)}
+        return next(code for code in ("000000", "111111", "222222", "333333") if code not in near)
 
     def challenge(self, browser: Browser, host: str, target: str = "/", *, fresh_code: bool = False) -> str:
         """What a worker does with a request that nobody is behind: the nonce for the browser, and where it is sent."""

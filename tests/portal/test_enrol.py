@@ -4,7 +4,7 @@ import re
 
 from pyotp import TOTP
 
-from gateway.identity.cookies import SIGN_IN_COOKIE
+from gateway.identity.cookies import DEVICE_COOKIE
 
 from .house import LOGIN, PASSWORD, Answered, Browser, House, url
 
@@ -37,8 +37,13 @@ async def test_the_whole_way_from_the_link_to_a_sign_in(house: House) -> None:
     secret = secret_in(scan)
     done = await browser.submit(scan, code=totp(house, scan))
     assert (done.status, "Your account is ready" in done.text) == (200, True)
-    assert SIGN_IN_COOKIE not in browser.jar[LOGIN]
+    # It is known from now on, whatever strangers try in the meantime.
+    assert browser.jar[LOGIN].keys() == {DEVICE_COOKIE}
     assert house.names_of_events() == ["enrolment:done"]
+    for _ in range(11):
+        stranger = Browser(house.worker)
+        answered = await stranger.submit(await stranger.get(url(LOGIN, "/sign-in")), username="anna", password="x")
+    assert answered.status == 429
     house.clock.advance(30)
     form = await browser.get(url(LOGIN, "/sign-in"))
     code_page = await browser.follow(await browser.submit(form, username="anna", password=CHOSEN))

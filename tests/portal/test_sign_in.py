@@ -1,10 +1,15 @@
 """A person at the sign-in pages, from the first form to the application, and everything that may go wrong between."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from gateway.foundation.errors import JournalUnavailable
 from gateway.identity import users
 from gateway.identity.cookies import DEVICE_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE
+from gateway.identity.limits import AUTHENTICATOR_FAILURES, password_in_a_row
+from gateway.identity.turns import Bounds
+from gateway.store import factors as factor_rows
 
 from .house import ELSEWHERE, LOGIN, ORDERS, PASSWORD, Answered, Browser, House, url
 
@@ -222,6 +227,86 @@ async def test_guessing_ends_with_a_time_to_wait(house: House) -> None:
     assert house.counts[-1] == ("gateway_sign_ins_total", "throttled")
     unknown = [await attempt(house, "nobody", "x") for _ in range(11)][-1]
     assert (unknown.status, unknown.text) == (answered.status, answered.text)
+
+
+async def test_a_hundred_guesses_disable_the_password_for_strangers_and_raise_an_alarm(house: House) -> None:
+    person = users.find(house.store, "anna").id
+    for _ in range(97):
+        house.store.run(lambda c: password_in_a_row(c, person, house.clock.now(), known=False))
+    answers = set()
+    for password in ("a guess", "a guess", "the hundredth", "one more", PASSWORD):
+        answered = await attempt(house, "anna", password)
+        answers.add((answered.status, answered.text.replace(answered.form.fields["csrf"], "")))
+    # Whoever guesses sees nothing of it, not even when they are right.
+    assert len(answers) == 1
+    assert [event["reason"] for event in house.events if event["event"] == "sign-in:failure"] == (
+        ["wrong-password"] * 2 + ["too-many-passwords"] + ["password-disabled"] * 2
+    )
+    (alarm,) = [event for event in house.events if event["event"] == "factor:disable"]
+    assert (alarm["factor"], alarm["user"]) == ("password", person)
+    assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
+
+
+async def test_a_hundred_wrong_codes_disable_the_authenticator_and_raise_an_alarm(house: House) -> None:
+    person = users.find(house.store, "anna").id
+    (authenticator,) = house.store.read(lambda c: factor_rows.authenticators(c, person))
+    for _ in range(98):
+        house.store.run(lambda c: factor_rows.fail(c, authenticator.id, AUTHENTICATOR_FAILURES, house.clock.now()))
+    page = await at_the_code(house, house.browser)
+    for _ in range(2):
+        page = await house.browser.submit(page, code=house.wrong_code())
+    assert [event["reason"] for event in house.events if "reason" in event] == ["wrong-code", "too-many-codes"]
+    (alarm,) = [event for event in house.events if event["event"] == "factor:disable"]
+    assert (alarm["factor"], alarm["user"]) == ("totp", person)
+    assert house.counts.count(("gateway_sign_in_alarms_total", "code")) == 1
+    # From now on the page says the same as to a wrong password.
+    assert (await attempt(house, "anna", PASSWORD)).status == 403
+    assert house.events[-1]["reason"] == "no-factor"
+
+
+async def test_a_clock_that_went_back_is_an_alarm_and_signs_nobody_in(house: House) -> None:
+    await house.sign_in()
+    house.clock.advance(-3600)
+    other = Browser(house.worker)
+    refused = await other.submit(await at_the_code(house, other), code=house.code())
+    assert (refused.status, "not right" in refused.text) == (403, True)
+    assert house.names_of_events()[-2:] == ["sign-in:failure", "clock:backwards"]
+    assert house.counts[-2] == ("gateway_sign_in_alarms_total", "clock")
+    # When the clock has caught up, codes count again.
+    house.clock.advance(3600 + 60)
+    again = await at_the_code(house, other)
+    assert "You are signed in" in (await other.follow(await other.submit(again, code=house.code()))).text
+
+
+async def test_a_clock_that_jumps_ahead_ends_what_was_begun_and_nothing_else(house: House) -> None:
+    browser = house.browser
+    address = house.challenge(browser, ORDERS)
+    page = await at_the_code(house, browser, address)
+    house.clock.advance(86_400)
+    late = await browser.submit(page, code=house.code())
+    assert (late.status, "Please sign in again" in late.text) == (403, True)
+    assert (await browser.get(address)).status == 400
+    arrived = await house.sign_in(browser, house.challenge(browser, ORDERS, "/x"))
+    assert (arrived.status, arrived.location) == (303, "/x")
+
+
+async def test_a_flood_of_strangers_is_told_to_wait_and_a_browser_that_was_here_is_not(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.sign_in()
+    known, stranger = house.browser, Browser(house.worker)
+    passwords = house.services.sign_in._passwords
+    with ExitStack() as flood:
+        for n in range(Bounds().strangers):
+            flood.enter_context(passwords.place(f"203.0.113.{n}"))
+        form = await stranger.get(url(LOGIN, "/sign-in"))
+        refused = await stranger.submit(form, username="anna", password=PASSWORD)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        del known.jar[LOGIN][SESSION_COOKIE]
+        house.clock.advance(30)
+        assert "You are signed in" in (await house.sign_in(known)).text
+    # A flood must not fill the log either.
+    assert caplog.records == []
 
 
 async def test_a_sign_in_that_cannot_be_recorded_does_not_happen(house: House) -> None:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.identity.handover import SignInRequest, open_request
+from gateway.identity.handover import NONCES_AT_ONCE, SignInRequest, open_request
 from gateway.proxy.refusals import QUIET
 
 from .rig import LOGIN, ORIGIN, TestGateway
@@ -174,6 +174,15 @@ async def test_a_page_that_asks_in_the_background_pushes_out_no_sign_in(gateway:
     way = sealed_in(gateway, json.loads(polled.body)["sign_in"])
     assert nonce.startswith(f"__Host-gateway-nonce-{way.nonce_id}=")
     assert polled.value("Set-Cookie").partition(";")[0] == nonce
+
+
+async def test_a_frame_that_is_loaded_again_and_again_pushes_out_no_sign_in(gateway: TestGateway) -> None:
+    begun = await gateway.ask(request("/mine/a", *NAVIGATION, "Sec-Fetch-Dest: document"))
+    jar = [begun.value("Set-Cookie").partition(";")[0]]
+    for _ in range(2 * NONCES_AT_ONCE):
+        lines = ("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe", f"Cookie: {'; '.join(jar)}")
+        framed = await gateway.ask(request("/mine/frame", *lines))
+        assert [cookie.partition(";")[0] for cookie in framed.values("Set-Cookie")] == jar
 
 
 @pytest.mark.parametrize("value", ["x", "0" * 63, "0" * 65, "G" * 64])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +37,41 @@ def test_keys_do_not_mix_and_can_be_cleared(store):
     store.run(lambda c: throttle.clear(c, "a"))
     assert hits(store, 0, key="a") == [1]
     assert hits(store, 0, key="b") == [2]
+
+
+@pytest.mark.parametrize(
+    ("times", "back", "left"),
+    [
+        ([0, 0, 0], 0, 2),
+        # In the window before, of which a half still counts.
+        ([0, 0, 0, 90], 0, 2),
+        # Further away it counts no more, or the clock was put back: nothing is taken from the others.
+        ([0, 130, 131], 0, 2),
+        ([60, 60], 0, 2),
+    ],
+)
+def test_one_is_taken_back(store, times, back, left):
+    hits(store, *times)
+    store.run(lambda c: throttle.take_back(c, "k", START + back, WINDOW))
+    assert store.read(lambda c: throttle.count(c, "k", START + times[-1], WINDOW)) == left
+
+
+def test_no_more_is_taken_back_than_there_was(store):
+    hits(store, 0)
+    for key in ("k", "k", "k", "unknown"):
+        store.run(lambda c, key=key: throttle.take_back(c, key, START, WINDOW))
+    assert hits(store, 0) == [1]
+
+
+def test_an_infinite_window_counts_until_it_is_cleared(store):
+    def hit(now):
+        return store.run(lambda c: throttle.hit(c, "k", now, math.inf))
+
+    assert [hit(START), hit(0.0), hit(START * 3)] == [1, 2, 3]
+    assert store.run(lambda c: throttle.sweep(c, START * 10)) == 0
+    assert store.read(lambda c: throttle.count(c, "k", START, math.inf)) == 3
+    store.run(lambda c: throttle.clear(c, "k"))
+    assert hit(START) == 1
 
 
 def test_counting_is_not_a_hit(store):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pwd
@@ -23,6 +24,7 @@ from gateway.identity.credentials import link_hash
 from gateway.identity.passwords import Cost, hash_password
 from gateway.store.engine import Store
 from gateway.supervisor import commands
+from gateway.supervisor.arguments import SHAPES
 from gateway.supervisor.commands import COMMANDS, OFFLINE, Context, run_command
 from gateway.supervisor.equipment import StateLock
 from gateway.supervisor.offline import run_offline
@@ -53,6 +55,7 @@ class Gateway:
             snapshot_keys=symmetric("snapshot"),
             set_credentials=self._set_credentials,
             roles=frozenset({"support", "admin"}),
+            applications=frozenset({"orders", "billing"}),
             clock=self.clock,
             entropy=ENTROPY,
             operator="root",
@@ -174,8 +177,8 @@ BAD_CREDENTIALS = [
     ({"password": PASSWORD, "totp_secret": "not base 32!"}, "not base32"),
     ({"password": PASSWORD, "totp_secret": "JBSWY3DP"}, "too short"),
     ({"password": PASSWORD, "totp_secret": ""}, "too short"),
-    ({"password": PASSWORD}, r"user\.add needs totp_secret"),
-    ({"totp_secret": TOTP_SECRET}, r"user\.add needs password"),
+    ({"password": PASSWORD}, "a password and a totp_secret"),
+    ({"totp_secret": TOTP_SECRET}, "a password and a totp_secret"),
 ]
 
 
@@ -662,3 +665,25 @@ def test_tokens_of_the_time_after_a_snapshot_are_void_with_it(place, offline):
     offline("snapshot.restore", snapshot=made["name"])
     with closing(Store.open("sqlite", place.state_dir)) as store:
         assert services.listing(store) == ()
+
+
+def test_a_token_is_limited_to_applications_that_there_are(gateway):
+    with pytest.raises(GatewayError, match="no application 'oders'; it has: billing, orders"):
+        token(gateway, applications=["orders", "oders"])
+    assert gateway.run("token.list") == {"tokens": []}
+    assert gateway.told() == []
+    token(gateway, applications=["billing", "orders"])
+    assert gateway.run("token.list")["tokens"][0]["applications"] == ["billing", "orders"]
+
+
+HOSTILE = [None, True, 0, 1.5, "", "x", "\x00", "\ud800", "x" * 5000, [], ["x"], [None], [[]], {}, {"password": 1}]
+
+
+@pytest.mark.parametrize("verb", sorted(OFFLINE))
+def test_arguments_of_whatever_type_are_answered_or_refused_in_the_users_words(gateway, ada, verb):
+    for name in sorted(SHAPES):
+        for value in HOSTILE:
+            for others in ({}, {"name": "ada", "grants": ["support@acme"], "names": ["gamma"]}):
+                # Whatever else is raised would be a 500 of the keeper.
+                with contextlib.suppress(GatewayError):
+                    run_command(gateway.context, verb, {**others, name: value}, OFFLINE)

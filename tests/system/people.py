@@ -22,9 +22,16 @@ class Authenticator:
         """A code that is good now and was never given out; waits for the clock when they are used up."""
         now = time.time() / STEP_SECONDS
         # At the end of a step the one before it would be too old when it arrives.
-        first = int(now) - 1 if now % 1 < 0.7 else int(now)
+        return self._take(int(now) - 1 if now % 1 < 0.7 else int(now))
+
+    def lasting_code(self) -> str:
+        """One that is good for half a minute more, at least."""
+        return self._take(int(time.time() / STEP_SECONDS) + 1)
+
+    def _take(self, first: int) -> str:
+        """The code of the first step from this one on whose code was not given out."""
         step = max(self._last + 1, first)
-        if step > int(now) + 1:
+        if step > time.time() // STEP_SECONDS + 1:
             time.sleep((step - 1) * STEP_SECONDS - time.time() + 0.1)
         self._last = step
         return self.at(step)

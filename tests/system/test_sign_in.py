@@ -1,7 +1,9 @@
 """From the first click to the orders page, and everything on that way which must not lead there."""
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -163,6 +165,21 @@ def test_guessing_is_throttled(gateway: Gateway, browser: Browser, person: Perso
     assert record["user"] == person.id
 
 
+def test_strangers_keep_nobody_out_of_a_browser_that_was_here(
+    gateway: Gateway, browser: Browser, person: Person
+) -> None:
+    url = gateway.orders("/t/acme/orders/1")
+    browser.sign_in(person, url)
+    statuses = []
+    while 429 not in statuses and len(statuses) < 20:
+        stranger = gateway.browser()
+        statuses.append(stranger.submit(stranger.get(url), username=person.name, password="a guess").status)
+    assert statuses == [403] * 10 + [429]
+    for host in browser.cookies:
+        browser.cookies[host].pop("__Host-gateway", None)
+    assert browser.sign_in(person, url).status == 200
+
+
 def refused_hand_over(browser: Browser, callback: str) -> None:
     """As documented: a page that leads nowhere, no cookie, and a record."""
     before = browser.gateway.events("hand-over:failure", client=browser.source)
@@ -198,6 +215,68 @@ def test_a_hand_over_counts_once(gateway: Gateway, browser: Browser, person: Per
     browser.cookies["orders.btb.localhost"] = cookies
     refused_hand_over(browser, begun.callback)
     assert len(gateway.upstream.mentions("/t/acme/orders/once")) == 1
+
+
+def test_of_two_hand_overs_at_once_one_arrives(gateway: Gateway, browser: Browser, person: Person) -> None:
+    begun = hand_over_of(browser, person, "/t/acme/orders/at-once")
+    tabs = [gateway.browser() for _ in range(4)]
+    for tab in tabs:
+        tab.cookies = {host: dict(jar) for host, jar in browser.cookies.items()}
+    together = threading.Barrier(len(tabs))
+
+    def arrive(tab: Browser) -> int:
+        together.wait(20)
+        return tab.get(begun.callback, follow=False).status
+
+    with ThreadPoolExecutor(len(tabs)) as threads:
+        assert sorted(threads.map(arrive, tabs)) == [303, 400, 400, 400]
+    assert ["__Host-gateway" in tab.cookies["orders.btb.localhost"] for tab in tabs].count(True) == 1
+
+
+TOSSED = [
+    "{name}={value}; {name}=tossed",
+    "{name}=tossed; {name}={value}",
+    "{name}={value}; ={name}=tossed",
+    "={name}={value}",
+    "{name} ={value}",
+]
+"""What a sibling host that plants cookies could make a browser send along with ours, or in their place."""
+
+
+@pytest.mark.parametrize("written", TOSSED)
+def test_a_tossed_cookie_is_worth_nothing_on_any_host(
+    gateway: Gateway, browser: Browser, person: Person, written: str
+) -> None:
+    browser.sign_in(person, gateway.orders("/t/acme/orders/1"))
+    for host, name, target in (
+        ("orders.btb.localhost", "__Host-gateway", "/t/acme/orders/tossed"),
+        (gateway.login_host, "__Host-gateway", "/"),
+        (gateway.login_host, "__Host-gateway-device", "/sign-in"),
+    ):
+        cookie = written.format(name=name, value=browser.cookies[host][name])
+        with gateway.line(host, source=browser.source) as line:
+            common = [("Host", f"{host}:{gateway.ports['https']}"), ("Accept", "text/html")]
+            answer = line.ask("GET", target, [*common, ("Cookie", cookie)])
+        assert answer.status == 400, (host, name)
+        assert answer.values("Set-Cookie") == []
+    assert gateway.upstream.mentions("/t/acme/orders/tossed") == []
+
+
+def test_a_planted_sign_in_signs_nobody_in_as_somebody_else(gateway: Gateway, browser: Browser) -> None:
+    """Login CSRF: forms of the attacker's, sent by the victim's browser, with its own cookie and without."""
+    attacker = gateway.add_person("planter@acme.example", "support@acme", home="acme")
+    theirs = gateway.browser()
+    form = theirs.get(gateway.url(gateway.login_host, "/sign-in")).form.fields
+    fields = {**form, "username": attacker.name, "password": attacker.password}
+    url = gateway.url(gateway.login_host, "/sign-in")
+    assert browser.post(url, fields).status == 403
+    browser.get(url)
+    assert browser.post(url, fields).status == 403
+    assert browser.post(url, fields, origin="https://shop.example.com").status == 403
+    assert browser.post(url, fields, origin=gateway.url("orders.btb.localhost", "").rstrip("/")).status == 403
+    assert gateway.events("sign-in:success", user=attacker.id) == []
+    # The same form in the browser that it was given to leads on.
+    assert theirs.post(url, fields).status == 303
 
 
 def test_nobody_chooses_where_a_sign_in_leads(gateway: Gateway, browser: Browser, person: Person) -> None:

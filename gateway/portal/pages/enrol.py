@@ -9,7 +9,7 @@ import segno
 from markupsafe import Markup
 
 from gateway.audit.events import EventName
-from gateway.identity.cookies import SIGN_IN_COOKIE, clear_cookie, set_cookie
+from gateway.identity.cookies import DEVICE_COOKIE, DEVICE_SECONDS, SIGN_IN_COOKIE, clear_cookie, set_cookie
 from gateway.identity.enrolment import Enrolled, NotYet, Scan, Weak
 from gateway.identity.passwords import LEAST_CHARACTERS
 from gateway.portal.answers import Answer, Page, Redirect
@@ -68,7 +68,8 @@ async def _enrolled(services: Services, visit: Visit, enrolled: Enrolled) -> Pag
     await note(services, visit, EventName.ENROLMENT_DONE, user=person, name=name, factor="totp")
     for session in enrolled.ended:
         await note(services, visit, EventName.SESSION_REVOKE, user=person, session=session, reason="factors-changed")
-    return Page("enrol_done.html", {"name": name}, cookies=(clear_cookie(SIGN_IN_COOKIE),))
+    cookies = (set_cookie(DEVICE_COOKIE, enrolled.device, DEVICE_SECONDS), clear_cookie(SIGN_IN_COOKIE))
+    return Page("enrol_done.html", {"name": name}, cookies=cookies)
 
 
 def _password_page(name: str, *, alert: str = "") -> Page:

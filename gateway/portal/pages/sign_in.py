@@ -4,6 +4,8 @@ Law: the page says the same for an unknown name, a wrong password and a disabled
 event knows which it was. A sign-in ends at a host that a worker sealed into the request, or here.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from gateway.audit.events import EventFields, EventName
@@ -40,6 +42,22 @@ NOT_RIGHT = "That user name and password don’t go together, or the account can
 CODE_NOT_RIGHT = "That code is not right, or it was used before. Wait for the next one and try again."
 STALE = "This page was open for too long, or in several tabs at once. Nothing was done. Please try again."
 TOO_LATE = "That took too long, or too many codes were tried. Please sign in again."
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What an operator should hear of. `name` is its label in `gateway_sign_in_alarms_total`."""
+
+    name: str
+    event: EventName
+    factor: str = ""
+
+
+ALARMS: Mapping[Why, Alarm] = {
+    Why.CLOCK: Alarm("clock", EventName.CLOCK_BACKWARDS),
+    Why.TOO_MANY_PASSWORDS: Alarm("password", EventName.FACTOR_DISABLE, "password"),
+    Why.TOO_MANY_CODES: Alarm("code", EventName.FACTOR_DISABLE, "totp"),
+}
 
 
 async def landing(services: Services, visit: Visit) -> Answer:
@@ -165,9 +183,16 @@ async def _note_failure(
 ) -> None:
     fields = _about(refused, typed_name)
     fields["session"], fields["reason"] = refused.session or None, refused.why.value
+    alarm = ALARMS.get(refused.why)
+    if alarm is not None:
+        # First: what is counted is heard of even if the journal can't be written.
+        services.count("gateway_sign_in_alarms_total", alarm.name)
     await note(services, visit, what, **fields)
-    if refused.why is Why.CLOCK:
-        await note(services, visit, EventName.CLOCK_BACKWARDS, user=refused.person or None)
+    if alarm is not None:
+        raised: EventFields = {"user": refused.person}
+        if alarm.factor:
+            raised["factor"] = alarm.factor
+        await note(services, visit, alarm.event, **raised)
     if what is EventName.SIGN_IN_FAILURE:
         services.count("gateway_sign_ins_total", "failure")
 

@@ -1,0 +1,76 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import remote
+from gateway.foundation.errors import GatewayError
+from gateway.supervisor import commands
+from gateway.supervisor.arguments import MOST_CHARACTERS, MOST_SECONDS, SHAPES, require_shape
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"name": "ada", "home": None, "grants": [], "credentials": None},
+        {"name": "x" * MOST_CHARACTERS, "grants": ["support@acme"]},
+        {"credentials": {"password": "été 😀", "totp_secret": ""}},
+        {"user": None, "session": None, "tenant": None, "all": False},
+        {"expires_seconds": 3600},
+        {"expires_seconds": 0.5},
+        {"expires_seconds": None},
+        {"names": ["acme", "beta"], "applications": []},
+    ],
+)
+def test_fits(arguments) -> None:
+    require_shape("user.add", arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"name": None}, "name has to be a text"),
+        ({"name": 7}, "name has to be a text"),
+        ({"name": ["ada"]}, "name has to be a text"),
+        ({"name": "\ud800"}, "name has to be a text"),
+        ({"name": "x" * (MOST_CHARACTERS + 1)}, "name has to be a text"),
+        ({"names": "acme"}, "names has to be a list of texts"),
+        ({"names": {"acme": 1}}, "names has to be a list of texts"),
+        ({"names": ["acme", 7]}, "names has to be a list of texts"),
+        ({"grants": None}, "grants has to be a list of texts"),
+        ({"home": 7}, "home has to be a text"),
+        ({"expires_seconds": "1h"}, "a number of seconds"),
+        ({"expires_seconds": True}, "a number of seconds"),
+        ({"expires_seconds": 0}, "a number of seconds"),
+        ({"expires_seconds": -1}, "a number of seconds"),
+        ({"expires_seconds": float("nan")}, "a number of seconds"),
+        ({"expires_seconds": float("inf")}, "a number of seconds"),
+        ({"expires_seconds": MOST_SECONDS + 1}, "a number of seconds"),
+        ({"all": "yes"}, "all has to be true or false"),
+        ({"credentials": ["a", "b"]}, "both texts"),
+        ({"credentials": {"password": "x"}}, "both texts"),
+        ({"credentials": {"password": "x", "totp_secret": None}}, "both texts"),
+        ({"credentials": {"password": "x", "totp_secret": "y", "more": "z"}}, "both texts"),
+        ({"nmae": "ada"}, "takes no argument 'nmae'"),
+    ],
+)
+def test_does_not_fit(arguments, says) -> None:
+    with pytest.raises(GatewayError, match=says) as refused:
+        require_shape("user.add", arguments)
+    assert str(refused.value).startswith("user.add")
+
+
+def test_no_value_is_quoted() -> None:
+    for arguments in ({"credentials": {"password": "s3cret"}}, {"name": ["s3cret"]}, {"all": "s3cret"}):
+        with pytest.raises(GatewayError) as refused:
+            require_shape("user.add", arguments)
+        assert "s3cret" not in str(refused.value)
+
+
+def test_every_argument_that_a_command_reads_has_a_shape() -> None:
+    source = Path(commands.__file__).read_text()
+    read = set(re.findall(r"\barguments(?:\.get\(|\[)\"(\w+)\"", source))
+    assert read
+    assert read == SHAPES.keys()
+    assert all(re.search(rf"\b{name}\b", remote.__doc__) for name in SHAPES)
