@@ -3,8 +3,9 @@
 Law:
 - **A commit that is acknowledged is durable.** One that fails may be on disk or not, and may still come to be: its
   record keeps its place in the chain. So a failed commit means "do not go on", never "it is not recorded".
-- A waiting commit is answered within `deadline_seconds` of its batch's turn, and turns are `commit_interval` apart,
-  whatever the disk does. From the first failure on, new ones are refused at once, until something became durable again.
+- A waiting commit is answered within `deadline_seconds` of its batch's turn, and turns are at most `commit_interval`
+  apart, whatever the disk does. From the first failure on, new ones are refused at once, until something became
+  durable again.
 - A write that fails (disk full, folder gone) is repeated until it succeeds. A sync that fails is not: `on_fatal` is
   called and the process must end (see `files.SyncFailed`).
 - `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
@@ -37,6 +38,9 @@ from gateway.foundation.errors import JournalUnavailable
 
 FOLDER = "journal"
 IDLE_SECONDS = 0.25
+FEW = 4
+"""After a batch that no more than these have waited for, the next one does not wait to grow: it would gain little, and
+a client that asks for one thing after the other would wait for the interval each time."""
 RETRY_SECONDS = 0.1
 _MAX_FRAGMENT = MAX_LINE - 1024
 """Leaves room for what sealing adds."""
@@ -46,8 +50,8 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    commit_interval: float = 0.002
-    """Seconds between the starts of two commits: what a batch has time to grow in."""
+    commit_interval: float = 0.003
+    """Seconds between the starts of two commits while many wait for each: what a batch has time to grow in."""
     check_interval: float = 0.1
     """Seconds after which a commit looks again whether its segment is still where a reader would find it."""
     deadline_seconds: float = 1.0
@@ -113,7 +117,7 @@ class Journal:
         self._flying: _Batch | None = None
         self._handed_over: SimpleQueue[_Batch | None] = SimpleQueue()
         """To the commit thread; None ends it."""
-        self._handed_over_at = float("-inf")
+        self._handed_over_at = self._next_turn = float("-inf")
         self._turn: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._state, self._why = _State.NEW, "the journal has not been started"
@@ -241,7 +245,7 @@ class Journal:
         if self._turn is not None:
             self._turn.cancel()
         now = self._loop.time()
-        when = self._handed_over_at + self._limits.commit_interval if batch.waiters else now + IDLE_SECONDS
+        when = self._next_turn if batch.waiters else now + IDLE_SECONDS
         # Not at once even if it is late: whatever else this round of the loop brings goes along.
         self._turn = self._loop.call_at(max(when, now), self._hand_over)
 
@@ -252,6 +256,7 @@ class Journal:
         batch, self._filling = self._filling, _Batch()
         self._flying = batch
         self._handed_over_at = loop.time()
+        self._next_turn = self._handed_over_at + (self._limits.commit_interval if len(batch.waiters) > FEW else 0.0)
         self._handed_over.put(batch)
         if self._watch is None:
             self._watch = loop.call_later(self._limits.deadline_seconds, self._expire)

@@ -66,14 +66,14 @@ def answer(
     if exchange.reply.has_begun:
         exchange.reply.reset()
         return
-    _send_notice(exchange, notice_of(refusal, exchange.request_id, sign_in, missing), lines)
+    _send_notice(exchange, notice_of(refusal, exchange.request_id.decode("ascii"), sign_in, missing), lines)
 
 
 def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
     if fault is Fault.BUSY:
         answer(exchange, Refusal(Reason.OVERLOADED, 503))
     else:
-        _send_notice(exchange, upstream_notice(fault.status, exchange.request_id))
+        _send_notice(exchange, upstream_notice(fault.status, exchange.request_id.decode("ascii")))
 
 
 async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) -> None:
@@ -125,7 +125,7 @@ def _send(exchange: "Exchange", status: int, lines: list[bytes], body: bytes) ->
     reply, request = exchange.reply, exchange.request
     if not exchange.body_is_complete or exchange.service.is_draining:
         reply.may_keep_alive = False
-    lines = [*lines, b"X-Request-Id: " + exchange.request_id.encode("ascii"), hygiene.HSTS]
+    lines = [*lines, b"X-Request-Id: " + exchange.request_id, hygiene.HSTS]
     is_head = request is not None and request.method == "HEAD"
     framing = NoBody() if is_head or status == 204 else ContentLength(len(body))
     reply.head(status, response_head(status, HTTP_PHRASES[status], lines), framing)

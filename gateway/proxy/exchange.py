@@ -106,7 +106,7 @@ async def handle(exchange: "Exchange") -> None:
         exchange.fault = exchange.fault or "client-gone"
         raise
     except Exception:
-        log.exception("an exchange failed", extra={"request_id": exchange.request_id})
+        log.exception("an exchange failed", extra={"request_id": exchange.request_id.decode("ascii")})
         exchange.fault = "internal"
         await answers.fail(exchange)
     finally:
@@ -183,7 +183,7 @@ class Exchange:
         self.tunnelled = 0
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.request_id} status={self.reply.status} fault={self.fault or None}>"
+        return f"<Exchange {self.request_id.decode()} status={self.reply.status} fault={self.fault or None}>"
 
     # What the steps found.
 

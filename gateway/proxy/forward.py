@@ -208,7 +208,7 @@ def _head(exchange: "Exchange", request: Request) -> bytes:
         ruling.head_since, ruling.head_until = (assertion.issued, assertion.renew_at) if assertion else (0.0, inf)
         lines = _request_lines(exchange, request, assertion)
         ruling.head = request_head(request.method, request.target, lines)
-    return b"%bX-Request-Id: %b\r\n\r\n" % (ruling.head, exchange.request_id.encode("ascii"))
+    return b"%bX-Request-Id: %b\r\n\r\n" % (ruling.head, exchange.request_id)
 
 
 def _request_lines(exchange: "Exchange", request: Request, assertion: Signed | None) -> list[bytes]:

@@ -107,7 +107,7 @@ class Service:
         self.clients = Shares()
         """Open connections."""
         self.is_draining = False
-        self._request_prefix = self.entropy.bytes(8).hex()
+        self._request_prefix = self.entropy.bytes(8).hex().encode("ascii")
         self._requests = 0
         self._identities: dict[int, tuple[Principal, bytes]] = {}
         self._counters: dict[tuple[str, str, str, int, Reason], Counters] = {}
@@ -122,10 +122,10 @@ class Service:
         most = self.limits.connections
         return not self.clients.is_over(client, most, max(1, most * ONE_CLIENTS_CONNECTIONS))
 
-    def next_request_id(self) -> str:
+    def next_request_id(self) -> bytes:
         """Unique over all processes and restarts: a random part of this process's, and a number."""
         self._requests += 1
-        return f"{self._request_prefix}{self._requests:08x}"
+        return b"%b%08x" % (self._request_prefix, self._requests)
 
     def identity_fragment(self, principal: Principal) -> bytes:
         """The part of a record that says who asks; made once for each Principal, which the directory keeps."""

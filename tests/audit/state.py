@@ -53,11 +53,11 @@ class Records:
             "client": "192.0.2.7",
         }
         made = ruling(self.identity, self.route, **(values | changes))  # type: ignore[arg-type]  # Changes of a test.
-        return decision(made, self.clock.now(), f"req-{self.count}", self.clock.now() - 12.5)
+        return decision(made, self.clock.now(), f"req-{self.count}".encode(), self.clock.now() - 12.5)
 
     def outcome(self) -> bytes:
         """Of the decision that was made last."""
-        return outcome(f"req-{self.count}", 200, 0, 512, 3.25, time=self.clock.now())
+        return outcome(f"req-{self.count}".encode(), 200, 0, 512, 3.25, time=self.clock.now())
 
     def event(self) -> bytes:
         return event(EventName.SIGN_OUT, self.clock.now(), user="usr_1")

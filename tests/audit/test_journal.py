@@ -13,7 +13,7 @@ import uvloop
 
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed, is_live
-from gateway.audit.journal import Journal, Limits
+from gateway.audit.journal import FEW, Journal, Limits
 from gateway.foundation.errors import JournalUnavailable
 from gateway.foundation.secret import Secret
 
@@ -99,6 +99,33 @@ def test_the_order_of_calls_is_the_order_of_records(gateway: Gateway) -> None:
     asyncio.run(story())
     gateway.sign()
     assert gateway.verify().ok
+
+
+def test_who_comes_alone_does_not_wait_for_company(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=30.0, deadline_seconds=10.0))
+        journal.start()
+        async with asyncio.timeout(10):
+            for _ in range(FEW):
+                await journal.commit(gateway.records.event())
+                await asyncio.gather(*[journal.commit(gateway.records.event()) for _ in range(FEW)])
+        await journal.close()
+
+    asyncio.run(story())
+
+
+def test_after_many_the_next_batch_has_time_to_grow(gateway: Gateway) -> None:
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=2.0, deadline_seconds=10.0))
+        journal.start()
+        await asyncio.gather(*[journal.commit(gateway.records.event()) for _ in range(FEW + 1)])
+        begun = time.monotonic()
+        await journal.commit(gateway.records.event())
+        # It counts from when the many were handed over.
+        assert time.monotonic() - begun > 0.5
+        await journal.close()
+
+    asyncio.run(story())
 
 
 def test_commits_that_wait_together_cost_one_sync(gateway: Gateway) -> None:

@@ -150,7 +150,7 @@ async def main():
         name = f"{salt}-{{number}}"
         made = ruling(who, where, config="", tenant=None, method="GET", host="h", path="/", decision="deny",
             reason="host", client="::1")
-        await journal.commit(decision(made, 0.0, name, None))
+        await journal.commit(decision(made, 0.0, name.encode(), None))
         print(name, flush=True)
     while True:
         await asyncio.gather(*[one(number + each) for each in range(20)])

@@ -29,8 +29,8 @@ def journal(config):
     where = {"host": "orders.btb.localhost", "path": "/t/acme/orders/7"}
     route = route_fragment("orders", "orders:/t/{tenant}/orders/**")
     made = ruling(identity_fragment(ANONYMOUS), route, decision="allow", reason="granted", **asked, **where)
-    chain.commit_now(decision(made, NOW, "r1", None))
-    chain.commit_now(outcome("r1", 200, 0, 5, 1.5, time=NOW))
+    chain.commit_now(decision(made, NOW, b"r1", None))
+    chain.commit_now(outcome(b"r1", 200, 0, 5, 1.5, time=NOW))
     chain.commit_now(event(EventName.TENANT_ADD, NOW + 1, tenant="acme", operator="root"))
     chain.close_now()
     checkpoints.sign()

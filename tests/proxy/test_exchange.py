@@ -414,4 +414,4 @@ async def test_a_change_of_state_for_another_origins_page_is_refused(
 def test_request_ids_are_unique_and_printable(gateway: TestGateway) -> None:
     ids = {gateway.service.next_request_id() for _ in range(100)}
     assert len(ids) == 100
-    assert all(re.fullmatch(r"[0-9a-f]{24}", each) for each in ids)
+    assert all(re.fullmatch(rb"[0-9a-f]{24}", each) for each in ids)
