@@ -91,7 +91,7 @@ async def handle(exchange: "Exchange") -> None:
             await service.live.review([exchange])
 
         # 6. Audit: durable before anything is forwarded.
-        await service.journal.commit(exchange.allow_record(ruling))
+        await service.journal.commit(exchange.allow_record())
         if exchange.cut_reason:
             return None
 
@@ -127,6 +127,7 @@ class Exchange:
         "connection",
         "credentials",
         "cut_reason",
+        "decided",
         "decided_at",
         "fault",
         "match",
@@ -153,10 +154,13 @@ class Exchange:
     """The request, in the steps after hygiene; not there before."""
     application: Application
     """In the steps after the decision; not there before."""
+    decided: Ruling
+    """Likewise: the decision that counts now."""
     request: Request | None
-    """The same, for whoever does not know how far it came."""
+    """The same as `admitted`, for whoever does not know how far it came."""
     match: Match | None
     ruling: Ruling | None
+    """The same as `decided`, likewise."""
     body: RequestBody | None
     upload: asyncio.Task[None] | None
     upload_error: BadRequest | TooLarge | ClientGone | None
@@ -218,7 +222,8 @@ class Exchange:
 
     def take(self, ruling: Ruling) -> Ruling:
         """This is the decision that counts from now on."""
-        self.ruling, self.match = ruling, ruling.match
+        self.ruling = self.decided = ruling
+        self.match = ruling.match
         application = ruling.match.application
         if application is not None:
             self.application = application
@@ -243,11 +248,11 @@ class Exchange:
             ]
         return lines
 
-    def assertion(self, ruling: Ruling) -> Signed | None:
+    def assertion(self) -> Signed | None:
         """Who this is, signed for the application; None for nobody."""
         if self.principal.is_anonymous:
             return None
-        permissions, tenant = ruling.decision.permissions, ruling.match.tenant
+        permissions, tenant = self.decided.decision.permissions, self.decided.match.tenant
         return self.service.signer.assertion(self.principal, self.application.name, tenant, permissions)
 
     def enter_as_stranger(self) -> bool:
@@ -267,7 +272,9 @@ class Exchange:
         fragment = self._ruling_fragment(decision, reason, detail, missing)
         return events.decision(fragment, self.service.clock.now(), self.request_id, self.principal.otp_time)
 
-    def allow_record(self, ruling: Ruling) -> bytes:
+    def allow_record(self) -> bytes:
+        """The allow that counts now: the first one, or one that was made again since."""
+        ruling = self.decided
         reason = self.recorded = ruling.decision.reason
         ruling.record = ruling.record or self._ruling_fragment("allow", reason)
         return events.decision(ruling.record, self.decided_at, self.request_id, self.principal.otp_time)

@@ -200,11 +200,9 @@ def _reply_lines(exchange: "Exchange", head: ResponseHead) -> list[bytes]:
 def _head(exchange: "Exchange", request: Request) -> bytes:
     """The head that the application gets, with its empty line. But for the id it is the same for all requests that
     come to the same ruling, as long as the assertion in it is young enough."""
-    ruling = exchange.ruling
-    if ruling is None:
-        raise RuntimeError("the request has not been decided on")
+    ruling = exchange.decided
     if not ruling.head_since <= exchange.decided_at < ruling.head_until:
-        assertion = exchange.assertion(ruling)
+        assertion = exchange.assertion()
         ruling.head_since, ruling.head_until = (assertion.issued, assertion.renew_at) if assertion else (0.0, inf)
         lines = _request_lines(exchange, request, assertion)
         ruling.head = request_head(request.method, request.target, lines)

@@ -201,6 +201,7 @@ class Service:
         is_tenant_known = match.tenant is None or self.directory.knows_tenant(match.tenant)
         now, address = self.clock.now(), running.connection.address
         question = Question(match, running.principal, now, address, is_tenant_known)
+        running.snapshot = self.snapshot
         ruling = running.take(Ruling(self.snapshot, question))
         if not ruling.is_allow:
             return ruling.decision.reason.value

@@ -217,3 +217,18 @@ async def test_a_record_names_the_configuration_in_force(gateway: TestGateway) -
         assert (await client.gets()).status == 200
     decisions = [each for each in await gateway.records() if each["kind"] == "decision"]
     assert [each["config"] for each in decisions] == ["digest-1", "digest-1", "digest-2"]
+
+
+async def test_a_configuration_that_came_while_the_store_was_asked_is_the_one_that_counts(gateway: TestGateway) -> None:
+    gateway.application.answers(answer())
+    visitor = gateway.visitor("support@acme")
+    client = await gateway.connect()
+    connection = await gateway.the_connection()
+    # Its first use of the session: the store is asked, on a thread of its own.
+    client.sends(request("/t/acme/orders/1", visitor.header))
+    await gateway.until(lambda: connection.exchange is not None)
+    assert not gateway.service.live.running
+    gateway.takes_policy(gateway.policy(roles={"support": ["order_details", "billing"], "finance": []}))
+    assert (await client.gets()).status == 200
+    assert (await gateway.decision())["config"] == "digest-2"
+    assert gateway.assertion(gateway.application.seen[0]).permissions == ("billing", "order_details")
