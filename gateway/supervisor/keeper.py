@@ -47,7 +47,7 @@ class Keeper(Child):
         """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
         self._signing = ThreadPoolExecutor(1, "signing")
         self._checkpoints = CheckpointWriter(
-            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock
+            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock, self.entropy
         )
         await self._sign(lambda: self._checkpoints.open_chain(journal.opening))
 

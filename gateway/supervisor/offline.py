@@ -27,7 +27,8 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
     with ExitStack() as stack:
         stack.enter_context(StateLock(settings.state_dir))
         keyring = open_keyring(settings, clock, entropy)
-        checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
+        sealing = keyring.load("journal")
+        checkpoints = CheckpointWriter(settings.state_dir, sealing, settings.node or "", clock, entropy)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
         store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))

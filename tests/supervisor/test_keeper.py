@@ -8,7 +8,7 @@ from math import inf, nan
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
-from gateway.audit.verify import load_public_keys, verify
+from gateway.audit.verify import load_first_key, verify
 from gateway.foundation.errors import GatewayError, JournalUnavailable
 from gateway.supervisor import keeper as module
 from gateway.supervisor.channel import ChildEnd, MasterEnd
@@ -159,7 +159,7 @@ async def test_at_the_end_everything_is_signed(running):
     running.master.send({"kind": "drain"})
     await asyncio.wait_for(running.keeper._ended.wait(), 20)
     state_dir = running.place.state_dir
-    report = verify(state_dir, load_public_keys(state_dir / "checkpoints" / "keys.json"))
+    report = verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
     assert running.named()[-2:] == ["process:stop", "chain:close"]
 
