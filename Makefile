@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash docs format lock tools clean
+.PHONY: help demo test check bench crash tamper docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
+
+tamper: $(VENV)/.dev ## Change 2,000 copies of a record at random, and see what verify misses (SEED=1)
+	$(BIN)/python -m tests.audit.tamper --copies 2000 $(if $(SEED),--seed $(SEED))
 
 docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
 	$(BIN)/python -m docs.generate

@@ -95,6 +95,8 @@ class _Verification:
 
     def _contents(self) -> Iterator[tuple[int, bytes]]:
         """Every checkpoint there is, those written meanwhile included; a missing one is a break."""
+        if self._first_after(-1) == 0:
+            self._break(f"{CHECKPOINTS}/{checkpoint_name(0)}", "is before the first checkpoint")
         number = 1
         while True:
             path = self._folder / checkpoint_name(number)

@@ -319,6 +319,11 @@ def test_a_checkpoint_in_another_s_place_is_found(copied: Story) -> None:
     assert str(copied.verify().first) == "checkpoints/00000004.json holds the checkpoint 3"
 
 
+def test_a_checkpoint_before_the_first_is_found(copied: Story) -> None:
+    copied.checkpoint(copied.count).rename(copied.checkpoint(0))
+    assert str(copied.verify().first) == "checkpoints/00000000.json is before the first checkpoint"
+
+
 def test_without_checkpoints_nothing_is_verified(copied: Story, tmp_path: Path) -> None:
     for number in range(1, copied.count + 1):
         copied.checkpoint(number).unlink()
