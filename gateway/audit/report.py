@@ -72,7 +72,7 @@ class Report:
         verdict = "no break" if self.ok else f"BROKEN: {self.first}"
         rest = [f"also: {each}" for each in self.breaks[1:]]
         counted = f"{self.records} records in {self.chains} chains, {self.checkpoints} checkpoints, last {self.last}"
-        signed = f"signed with {self.keys} keys, of which the first is {self.first_key}"
+        signed = f"{self.keys} signing keys, the first {self.first_key}"
         held = [f"held against {self.known} checkpoints that were known elsewhere"] if self.known else []
         return [verdict, *rest, counted, signed, *held, *self._unknown()]
 
