@@ -84,9 +84,10 @@ class ChainReader:
         return Torn(self.folder.name, self.segment.name, self.line + 1, self._offset, len(content), digest)
 
     def stray(self) -> str | None:
-        """The name of a segment that was not read: before the first, or beyond the one where reading ended."""
-        unread = [name for name in segment_names(self.folder) if not segment_name(1) <= name <= self.segment.name]
-        return unread[0] if unread else None
+        """The name of a segment that doesn't follow: before the first, after one that is missing, or beyond the one
+        where reading ended."""
+        names = enumerate(segment_names(self.folder), 1)
+        return next((name for number, name in names if name != segment_name(number) or number > self._number), None)
 
     def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
         file.seek(self._offset)

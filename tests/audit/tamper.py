@@ -26,6 +26,10 @@ def content_of(state_dir: Path) -> dict[str, bytes]:
     return {str(path.relative_to(state_dir)): content for path, content in found.items() if content}
 
 
+def names_in(state_dir: Path) -> set[Path]:
+    return {path.relative_to(state_dir) for path in state_dir.rglob("*")}
+
+
 @dataclass(frozen=True)
 class Outcome:
     change: str
@@ -49,18 +53,20 @@ def is_cut_only(before: dict[str, bytes], after: dict[str, bytes]) -> bool:
 
 
 def attempt(closed: Closed, folder: Path, seed: int, number: int) -> tuple[Outcome, bool]:
-    """One copy, one change; and whether it was missed."""
+    """One copy, one change; and whether it was missed, or was found though nothing is different."""
     rng = random.Random(f"{seed}/{number}")
     change = CHANGES[number % len(CHANGES)]
     copy = Copy(closed, folder / f"copy-{number}", rng)
     try:
         change(copy)
         before, after = content_of(closed.path), content_of(copy.path)
+        is_same = before == after and names_in(closed.path) == names_in(copy.path)
         alone, witnessed = (not closed.verify(copy.path, with_witness=each).ok for each in (False, True))
     finally:
         shutil.rmtree(copy.path, ignore_errors=True)
     outcome = Outcome(change.__name__, before != after, alone, witnessed)
-    return outcome, outcome.is_missed(is_cut=is_cut_only(before, after)) or (not outcome.is_change and witnessed)
+    is_false_alarm = is_same and witnessed
+    return outcome, outcome.is_missed(is_cut=is_cut_only(before, after)) or is_false_alarm
 
 
 def run(copies: range, seed: int) -> tuple[Counter[str], list[str]]:

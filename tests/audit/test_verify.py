@@ -458,6 +458,16 @@ def test_a_segment_before_the_first_is_found(copied: Story, chain: str) -> None:
     assert "00000000.jsonl is there, which does not follow" in str(copied.verify().first)
 
 
+def test_segments_that_are_numbered_anew_are_found(gateway: Gateway) -> None:
+    journal = gateway.journal()
+    journal.commit_now(gateway.records.decision())
+    journal.close_now()
+    gateway.sign()
+    (path,) = journal._writer.folder.glob("*.jsonl")
+    path.rename(path.with_name("00000002.jsonl"))
+    assert "00000002.jsonl is there, which does not follow" in str(gateway.verify().first)
+
+
 def test_what_a_crash_has_torn_stays_as_it_is(copied: Story) -> None:
     path = copied.segments(copied.crashed)[-1]
     content = path.read_bytes()
