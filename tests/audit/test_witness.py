@@ -22,6 +22,17 @@ from .receivers import Authority, Receiver, https_receiver, syslog_receiver
 from .state import Gateway
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEP_SECONDS", 60.0)
+
+
+@pytest.fixture
+def until_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is: a refusal ends the waiting for it."""
+    monkeypatch.setattr(module, "REFUSAL_SECONDS", 60.0)
+
+
 @pytest.fixture
 def sealed(gateway: Gateway) -> list[Sealed]:
     """The first three checkpoints of a node."""
@@ -119,15 +130,24 @@ async def test_a_server_is_believed_by_its_certificate_only(
 
 
 @pytest.mark.parametrize("pair", RECEIVERS, ids=["syslog", "https"])
-async def test_a_server_may_ask_for_our_certificate(
+@pytest.mark.usefixtures("until_refused")
+async def test_a_server_that_asks_for_a_certificate_gets_nothing_without(
+    sealed: list[Sealed], authority: Authority, pair: Pair
+) -> None:
+    receive, to = pair
+    async with receive(authority.server(asks=True)) as receiver:  # type: ignore[call-arg]
+        with pytest.raises(Undelivered):
+            await to(receiver, authority.file).deliver(sealed[0])  # type: ignore[call-arg]
+    assert receiver.messages == []
+
+
+@pytest.mark.parametrize("pair", RECEIVERS, ids=["syslog", "https"])
+async def test_a_server_that_asks_for_a_certificate_gets_ours(
     sealed: list[Sealed], authority: Authority, tmp_path: Path, pair: Pair
 ) -> None:
     receive, to = pair
     certificate, private_key = authority.client(tmp_path)
     async with receive(authority.server(asks=True)) as receiver:  # type: ignore[call-arg]
-        with pytest.raises(Undelivered):
-            await to(receiver, authority.file).deliver(sealed[0])  # type: ignore[call-arg]
-        assert receiver.messages == []
         ours = {"certificate": certificate, "private_key": private_key}
         await to(receiver, authority.file, **ours).deliver(sealed[0])  # type: ignore[call-arg]
     assert len(receiver.messages) == 1
@@ -152,6 +172,7 @@ async def test_without_an_answer_nothing_is_delivered(sealed: list[Sealed], auth
                 await to(receiver, authority.file).deliver(sealed[0])  # type: ignore[call-arg]
 
 
+@pytest.mark.usefixtures("until_refused")
 async def test_a_receiver_that_drops_the_connection_has_nothing(sealed: list[Sealed], authority: Authority) -> None:
     async with syslog_receiver(authority.server()) as receiver:
         receiver.is_rude = True
