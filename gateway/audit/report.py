@@ -37,7 +37,7 @@ class Report:
     first_key: str = ""
     """The public key that the rest rests on."""
     keys: int = 0
-    """Keys that have signed, this one included: each introduced by the one before."""
+    """This one, and those that were introduced since, each by the one before."""
     known: int = 0
     """Checkpoints that were known elsewhere and that these were held against."""
     chains: int = 0

@@ -182,8 +182,12 @@ class _Verification:
                 strangers += 1
                 continue
             self._report.known += 1
-            furthest = max(furthest, known.number)
-            if known.hash and known.number <= reached and self._hash_of(known.number) != known.hash:
+            # Read anew: while the gateway runs, a witness may have got one that was signed since.
+            if known.hash and self._hash_of(known.number) == known.hash:
+                continue
+            if known.number > reached:
+                furthest = max(furthest, known.number)
+            elif known.hash:
                 other.append(known.number)
         if other:
             more = f", nor are {len(other) - 1} others" if len(other) > 1 else ""

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -495,6 +495,19 @@ def test_of_many_known_ones_the_first_that_differs_and_the_furthest_are_named(co
     assert "checkpoints/00000005.json is not the checkpoint" in said[0]
     assert "nor are 1 others" in said[0]
     assert "checkpoint 90 is known to exist: this is an older state" in said[1]
+
+
+def test_a_witness_may_get_a_checkpoint_while_the_rest_is_verified(gateway: Gateway) -> None:
+    journal = gateway.journal()
+
+    def known() -> Iterator[Known]:
+        journal.commit_now(gateway.records.decision())
+        gateway.sign()
+        yield Known(2, file_hash((gateway.state_dir / "checkpoints" / "00000002.json").read_bytes()), "node-a")
+
+    report = verified(gateway.state_dir, known())
+    assert report.ok, report.lines()
+    assert report.checkpoints == 1
 
 
 def test_what_is_known_of_other_nodes_proves_nothing_of_this_one(copied: Story) -> None:
