@@ -89,6 +89,19 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "gateway_snapshot_timestamp_seconds", "gauge", "When the last snapshot was made (Unix time).", merge="max"
     ),
+    Definition(
+        "gateway_witness_delivered_total",
+        "counter",
+        "Attempts to deliver a checkpoint: delivered, failed, or contradicted by what the witness has.",
+        ("witness", "result"),
+    ),
+    Definition(
+        "gateway_witness_lag_seconds",
+        "gauge",
+        "How long the oldest checkpoint waits that the witness does not have.",
+        ("witness",),
+        merge="max",
+    ),
 )
 BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
 

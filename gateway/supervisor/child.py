@@ -117,7 +117,7 @@ class Child(ABC):
         listening = asyncio.create_task(self.channel.run(self.answer, self._take))
         try:
             self.journal.prepare()
-            is_confined = confine(self._own_folders())
+            is_confined = confine(self.own_folders())
             await self.open_journal(self.journal)
             self.journal.start()
             started = event(EventName.PROCESS_START, self.clock.now(), process=self.seat, pid=os.getpid())
@@ -172,7 +172,8 @@ class Child(ABC):
             observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )
 
-    def _own_folders(self) -> list[Path]:
+    def own_folders(self) -> list[Path]:
+        """All that it may write."""
         return [self.journal.folder, *(self.settings.state_dir / name for name in self.writes)]
 
     async def _take(self, message: Message) -> None:

@@ -4,15 +4,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from gateway.audit.chain import Opening
+from gateway.audit.delivery import Deliveries
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
+from gateway.config.schema import Settings
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
 from gateway.foundation.keyring import PURPOSES
 from gateway.identity import sessions
@@ -33,6 +36,8 @@ from gateway.supervisor.ops import ops_app
 CHECKPOINT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
+LAST_DELIVERY_SECONDS = 3.0
+"""How long witnesses have to take the very last checkpoint."""
 MOST_OPENING = 256
 """Characters of one member of a chain's opening: it is in every checkpoint while the chain is open."""
 
@@ -42,13 +47,17 @@ Result = TypeVar("Result")
 
 class Keeper(Child):
     role = "keeper"
-    writes = ("store", "journal", "checkpoints", "snapshots")
+    writes = ("store", "journal", "checkpoints", "signing", "snapshots")
+
+    def own_folders(self) -> list[Path]:
+        self._around = folders_around_witnesses(self.settings)
+        return [*super().own_folders(), *self._around]
 
     async def open_journal(self, journal: Journal) -> None:
         """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
         self._signing = ThreadPoolExecutor(1, "signing")
         self._checkpoints = CheckpointWriter(
-            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock
+            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock, self.entropy
         )
         await self._sign(lambda: self._checkpoints.open_chain(journal.opening))
 
@@ -62,6 +71,8 @@ class Keeper(Child):
         )
         await self._directory.start()
         self._troubles: dict[str, str] = {}
+        self._deliveries = self._new_deliveries(self.configuration)
+        self._deliveries.start()
         self._commands = asyncio.Lock()
         self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
         self._ops_runner = await self._serve_ops(self.given)
@@ -73,10 +84,28 @@ class Keeper(Child):
         prove(tls.context)
         return await serve(self.descriptors["ops"], ops_app(self), tls.context)
 
-    async def check(self, configuration: Configuration, message: Message) -> None:  # noqa: ARG002 - a child's signature.
+    def _new_deliveries(self, configuration: Configuration) -> Deliveries:
+        """Raises GatewayError for a certificate or a token that can't be read."""
+        return Deliveries.build(configuration.settings, self.clock, self.metrics, self._record_of_witness)
+
+    async def _record_of_witness(self, name: EventName, of: str, why: str) -> None:
+        told = event(name, self.clock.now(), witness=of, problems=[why] if why else [])
+        try:
+            await self.journal.commit(told)
+        except JournalUnavailable as error:
+            log.error("%s could not be recorded: %s", name, error)
+
+    async def check(self, configuration: Configuration, message: Message) -> None:
         prove(ServerTls(certificates(message)).context)
+        if not set(folders_around_witnesses(configuration.settings)) <= set(self._around):
+            raise GatewayError("audit.witnesses: a folder elsewhere takes effect with a restart only")
+        self._next_deliveries = self._new_deliveries(configuration)
 
     async def adopt(self, message: Message) -> None:
+        self._checkpoints.seal_with(self.keys("journal"))
+        self._deliveries.stop()
+        self._deliveries = self._next_deliveries
+        self._deliveries.start()
         before, self._ops_runner = self._ops_runner, await self._serve_ops(message)
         await before.cleanup()
 
@@ -91,6 +120,11 @@ class Keeper(Child):
     async def after_journal(self) -> None:
         """One checkpoint more, which holds the end of its own chain: then all of the journal is signed."""
         await self._sign(self._checkpoints.sign)
+        self._tell_witnesses()
+        await self._deliveries.finish(LAST_DELIVERY_SECONDS)
+
+    async def every_second(self) -> None:
+        self._deliveries.measure()
 
     # What others ask.
 
@@ -210,12 +244,17 @@ class Keeper(Child):
         for torn in followed.torn:
             await self.journal.commit(torn_event(torn, self.clock.now()))
         await self._sign(lambda: self._checkpoints.sign(followed))
+        self._tell_witnesses()
         news = {chain: why for chain, why in self._checkpoints.troubles.items() if self._troubles.get(chain) != why}
         self._troubles = dict(self._checkpoints.troubles)
         for chain, why in news.items():
             log.critical("a chain of the journal can't be followed: %s", why, extra={"chain": chain})
             broken = event(EventName.JOURNAL_BROKEN, self.clock.now(), chain=chain, problems=[why])
             await self.journal.commit(broken)
+
+    def _tell_witnesses(self) -> None:
+        if self._checkpoints.last is not None:
+            self._deliveries.signed(self._checkpoints.last.number)
 
     async def _sweep(self) -> None:
         """Remove what is over: pending sign-ins, spent links, old sessions, old entries of the change feed."""
@@ -242,6 +281,12 @@ class Keeper(Child):
             except (GatewayError, OSError) as error:
                 log.error("no snapshot could be made: %s", error)
                 await asyncio.sleep(SWEEP_SECONDS)
+
+
+def folders_around_witnesses(settings: Settings) -> list[Path]:
+    """Where a witness is mounted while we run, only the folder around it says that we may write there (landlock(7))."""
+    folders = (each.folder.parent for each in settings.audit.witnesses if each.folder is not None)
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 # What comes from processes that could have been taken over.

@@ -47,7 +47,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
         keys = {name: keyring.load(name) for name in ("journal", "session", "snapshot", "factor")}
         commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
         stack.enter_context(acting_as(None if who is None else who["keeper"]))
-        checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock)
+        checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock, entropy)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
         store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.audit.events import EventName
 from gateway.audit.journal import Journal
-from gateway.audit.verify import load_public_keys, verify
+from gateway.audit.verify import load_first_key, verify
 from gateway.config.load import load_settings
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
@@ -556,7 +556,7 @@ def test_without_a_gateway_a_command_is_done_recorded_and_signed(place, offline)
     assert [(record["event"], record["operator"], record["tenant"]) for record in recorded] == [
         ("tenant:add", ME, "acme")
     ]
-    report = verify(place.state_dir, load_public_keys(place.state_dir / "checkpoints" / "keys.json"))
+    report = verify(place.state_dir, load_first_key(place.state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
 
 
@@ -620,7 +620,7 @@ def test_a_refusal_lets_go_of_everything_and_leaves_a_whole_journal(place, offli
         offline(verb, **arguments)
     assert [record["event"] for record in events(place)] == ["chain:close"]
     assert offline("tenant.add", names=["acme"]) == {"added": ["acme"]}
-    report = verify(place.state_dir, load_public_keys(place.state_dir / "checkpoints" / "keys.json"))
+    report = verify(place.state_dir, load_first_key(place.state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
 
 
