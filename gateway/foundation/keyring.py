@@ -68,6 +68,13 @@ PURPOSES: tuple[Purpose, ...] = (
         "with the store as well: codes can be computed, and passwords guessed offline",
     ),
     Purpose(
+        "seal",
+        "symmetric",
+        frozenset({"worker", "portal", "keeper"}),
+        "seals what the store says of people, sessions, tokens and tenants",
+        "whoever can write the store as well can make an administrator",
+    ),
+    Purpose(
         "journal",
         "ed25519",
         frozenset({"keeper"}),

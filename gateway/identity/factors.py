@@ -31,9 +31,10 @@ class NewFactors:
 
 
 def password_hash(connection: Connection, keys: KeySet, person: str) -> str | None:
-    """None if there is none, or if it was not sealed by us for this person."""
-    found = factors.password(connection, person)
-    return None if found is None else open_hash(keys, person, found.hash)
+    """None if there is none, or if it was not sealed by us for this person, or not as it is now."""
+    # Both are asked for nobody as well: a name that no account has must not be the one that costs less (ASVS 6.3.8).
+    found, are_genuine = factors.password(connection, person), factors.are_genuine(connection, person)
+    return None if found is None or not are_genuine else open_hash(keys, person, found.hash)
 
 
 def put_password(
@@ -44,7 +45,8 @@ def put_password(
 
 
 def usable_authenticators(connection: Connection, person: str) -> tuple[Authenticator, ...]:
-    return tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+    usable = tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+    return usable if factors.are_genuine(connection, person) else ()
 
 
 def generation(connection: Connection, person: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.keyring import KeySet
+from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
 from gateway.identity.credentials import PENDING, hand_over_label, mint, token_hash
@@ -191,6 +191,7 @@ class SignIn:
                 since=now,
                 expires_at=now + PENDING_SECONDS,
                 request=request,
+                sealed=seal(self._keys.session.current, b"", _proof(person, token.hashed), self._entropy),
             ),
         )
         return PasswordAccepted(person, token.text)
@@ -200,6 +201,8 @@ class SignIn:
         begun = pending.find(connection, hashed, now)
         person = None if begun is None or begun.person is None else people.get(connection, begun.person)
         if begun is None or person is None or begun.stage != Step.CODE:
+            return Refused(Why.EXPIRED_SIGN_IN)
+        if unseal(self._keys.session, begun.sealed or b"", _proof(person.id, hashed)) is None:
             return Refused(Why.EXPIRED_SIGN_IN)
         generation = factors.generation(connection, person.id)
         counters = sign_in_counters(self._keys.session, person.name, generation, client)
@@ -269,6 +272,11 @@ def _why_not(claim: _Claim, *, is_right: bool) -> Why | None:
         (not claim.factors, Why.NO_FACTOR),
     )
     return next((why for stands, why in obstacles if stands), None)
+
+
+def _proof(person: str, token_hash: bytes) -> str:
+    """That the password was this person's is not for the store to say: the row is bound to both."""
+    return f"sign-in/{person}/{token_hash.hex()}"
 
 
 def _described(client: Client) -> str:

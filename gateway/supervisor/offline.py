@@ -9,14 +9,18 @@ from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.config.load import Loaded
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.errors import JournalUnavailable
+from gateway.foundation.errors import JournalUnavailable, StoreUnavailable
 from gateway.identity.factors import set_credentials
+from gateway.metrics import Metrics
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
-from gateway.store.migrate import migrate
+from gateway.store.integrity import follow
+from gateway.store.seals import Seals
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.command_socket import user_name
-from gateway.supervisor.commands import OFFLINE, Arguments, Context, factors_from_text, run_command, unrecorded
+from gateway.supervisor.commands import OFFLINE, REPAIRS, Arguments, Context, factors_from_text, run_command, unrecorded
 from gateway.supervisor.equipment import StateLock, open_keyring
+from gateway.supervisor.watch import StoreWatch
 
 
 def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
@@ -30,7 +34,9 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
         checkpoints = CheckpointWriter(settings.state_dir, keyring.load("journal"), settings.node or "", clock)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
-        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
+        seals = Seals(keyring.load("seal"))
+        anchor = Anchor(settings.state_dir, seals)
+        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir, seals)))
         stack.callback(checkpoints.sign)
         stack.callback(journal.close_now)
         for torn in checkpoints.find_torn():
@@ -45,6 +51,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             store=store,
             settings=settings,
             session_keys=keyring.load("session"),
+            seals=seals,
             snapshot_keys=keyring.load("snapshot"),
             set_credentials=give_credentials,
             roles=frozenset(policy.roles),
@@ -52,11 +59,23 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             entropy=entropy,
             operator=user_name(os.getuid()),
         )
-        migrate(store)
+        watch = StoreWatch(store, anchor, clock, Metrics())
+        try:
+            news, fault = watch.prepare()
+        except StoreUnavailable:
+            if verb != "snapshot.restore":
+                raise
+            news, fault = [], None
+        for record in news:
+            journal.commit_now(record)
+        if fault is not None and verb not in REPAIRS:
+            raise fault
         done = run_command(context, verb, arguments, OFFLINE)
         try:
             for record in done.events:
                 journal.commit_now(record)
         except JournalUnavailable as error:
             raise unrecorded(verb, error) from error
+        if verb not in REPAIRS:
+            follow(store, anchor)
     return done.answer()

@@ -11,6 +11,7 @@ from gateway.identity.tokens import AssertionVerifier
 from gateway.policy.compile import PORTAL
 from gateway.portal import Services, create_app
 from gateway.store.engine import Store
+from gateway.store.seals import Seals
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, main, serve
 from gateway.supervisor.commands import factors_from_text
@@ -25,7 +26,7 @@ class Portal(Child):
         for result in SIGN_IN_RESULTS:
             # A series that is there from the start: otherwise Prometheus can't see its first step from 0 to 1.
             self.metrics.count("gateway_sign_ins_total", result, by=0)
-        self._store = Store.open(self.settings.store, self.settings.state_dir)
+        self._store = Store.open(self.settings.store, self.settings.state_dir, Seals(self.keys("seal")))
         self._passwords = Passwords(self.entropy)
         self._runner = await serve(self.descriptors["portal"], create_app(self._services()))
 

@@ -26,9 +26,9 @@ ENTROPY = SystemEntropy()
 NAMES = [purpose.name for purpose in PURPOSES]
 ROWS = {
     "supervisor": {"tls"},
-    "worker": {"assertion", "session", "hand-over"},
-    "portal": {"session", "hand-over", "factor"},
-    "keeper": {"session", "journal", "snapshot"},
+    "worker": {"assertion", "session", "hand-over", "seal"},
+    "portal": {"session", "hand-over", "factor", "seal"},
+    "keeper": {"session", "seal", "journal", "snapshot"},
 }
 
 

@@ -49,6 +49,7 @@ class Gateway:
             store=store,
             settings=place.configuration().settings,
             session_keys=symmetric("session"),
+            seals=place.seals,
             snapshot_keys=symmetric("snapshot"),
             set_credentials=self._set_credentials,
             roles=frozenset({"support", "admin"}),
@@ -90,7 +91,7 @@ CONSTANT = {"kind", "event", "time", "operator"}
 
 @pytest.fixture
 def gateway(furnished):
-    with closing(Store.open("sqlite", furnished.state_dir)) as store:
+    with closing(Store.open("sqlite", furnished.state_dir, furnished.seals)) as store:
         yield Gateway(furnished, store)
 
 
@@ -439,10 +440,10 @@ def test_a_snapshot_that_is_none(gateway, name):
 
 def test_keys_are_listed_without_their_material(gateway, place):
     ring = Keyring(place.state_dir / "keys", place.master, gateway.clock, ENTROPY)
-    assert gateway.run("keys.list") == {"keys": []}
+    assert [key["purpose"] for key in gateway.run("keys.list")["keys"]] == ["seal"]
     old = ring.load("session").current
     new = ring.rotate("session")
-    listed = gateway.run("keys.list")["keys"]
+    listed = [key for key in gateway.run("keys.list")["keys"] if key["purpose"] == "session"]
     assert [(key["purpose"], key["id"], key["is_current"]) for key in listed] == [
         ("session", new.id, True), ("session", old.id, False),
     ]  # fmt: skip
@@ -455,7 +456,8 @@ def test_keys_are_listed_without_their_material(gateway, place):
 DOCUMENTED = {
     "tenant.add", "tenant.list", "tenant.close", "user.add", "user.list", "user.show", "user.disable", "user.enable",
     "user.remove", "user.grant", "user.ungrant", "user.reset", "token.create", "token.list", "token.revoke",
-    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify", "keys.list",
+    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify", "store.check",
+    "keys.list",
 }  # fmt: skip
 NEEDS = {
     "tenant.add": "names", "tenant.close": "name", "user.add": "name", "user.show": "name", "user.disable": "name",
@@ -467,7 +469,7 @@ NEEDS = {
 
 def test_the_verbs_are_those_that_are_documented():
     assert set(COMMANDS) == DOCUMENTED
-    assert set(OFFLINE) == DOCUMENTED | {"snapshot.restore"}
+    assert set(OFFLINE) == DOCUMENTED | {"snapshot.restore", "store.reseal"}
 
 
 def test_an_argument_that_is_missing_is_named(gateway):
@@ -572,7 +574,7 @@ def test_without_a_gateway_a_command_is_done_recorded_and_signed(place, offline)
 def test_credentials_without_a_gateway(place, offline):
     result = offline("user.add", name="ada", grants=["support@*"], credentials=CREDENTIALS)
     assert result["link"] is None
-    with closing(Store.open("sqlite", place.state_dir)) as store:
+    with closing(Store.open("sqlite", place.state_dir, place.seals)) as store:
         keys = Keyring(place.state_dir / "keys", place.master, FixedClock(), ENTROPY).load("factor")
         code = pyotp.TOTP(TOTP_SECRET).at(1_800_000_000)
         why = store.run(lambda c: factors.accept_code(c, keys, result["id"], code, 1_800_000_000.0))
@@ -672,5 +674,5 @@ def test_tokens_of_the_time_after_a_snapshot_are_void_with_it(place, offline):
     made = offline("snapshot.create")
     offline("token.create", name="deploy", grants=[], applications=[])
     offline("snapshot.restore", snapshot=made["name"])
-    with closing(Store.open("sqlite", place.state_dir)) as store:
+    with closing(Store.open("sqlite", place.state_dir, place.seals)) as store:
         assert services.listing(store) == ()
