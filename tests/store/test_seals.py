@@ -136,8 +136,10 @@ def test_the_rest_goes_on(store, inhabited, tamper, reader, what):
     "statement",
     [
         "DELETE FROM seals WHERE kind = 'person' AND key = 'usr_ada'",
-        "UPDATE seals SET seal = (SELECT seal FROM seals WHERE key = 'usr_eve' AND kind = 'person')"
-        " WHERE key = 'usr_ada' AND kind = 'person'",
+        (
+            "UPDATE seals SET seal = (SELECT seal FROM seals WHERE key = 'usr_eve' AND kind = 'person')"
+            " WHERE key = 'usr_ada' AND kind = 'person'"
+        ),
     ],
 )
 def test_a_seal_that_was_touched_is_refused_though_its_content_is_good(store, inhabited, tamper, reader, statement):
