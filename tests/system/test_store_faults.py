@@ -55,6 +55,13 @@ def can_sign_in(gateway: Gateway, person: Person, url: str) -> bool:
     return page.status == 200 and "code" in page.form.fields
 
 
+def refuses_to_start(gateway: Gateway, why: str) -> None:
+    gateway.launch()
+    until(lambda: "can't start: the store" in gateway.log and why in gateway.log, 45.0, why)
+    assert not gateway.is_ready
+    gateway.kill()
+
+
 def seen(gateway: Gateway, event: str, **wanted: object) -> list[dict[str, object]]:
     return until(lambda: gateway.events(event, **wanted), SOON_SECONDS, event)
 
@@ -117,9 +124,7 @@ def test_rows_that_are_put_back_with_their_seals(own: Gateway, ada: Person) -> N
         assert hers.status_of(url, times=5) == {200}
         assert not can_sign_in(own, ada, url)
     own.stop()
-    own.launch()
-    until(lambda: not own.is_alive, 45.0, "a gateway that refuses to start")
-    assert "without our key" in own.log
+    refuses_to_start(own, "without our key")
 
 
 def test_rows_that_are_deleted_while_it_is_stopped(own: Gateway, ada: Person) -> None:
@@ -144,10 +149,7 @@ def test_an_older_file_is_refused_and_a_snapshot_is_the_way_back(own: Gateway, a
     assert own.stop() == 0
     shutil.rmtree(own.state / "store")
     shutil.copytree(tmp_path / "older", own.state / "store")
-    own.launch()
-    until(lambda: not own.is_alive, 45.0, "a gateway that refuses to start")
-    assert "older than it was" in own.log
-    own.process = None
+    refuses_to_start(own, "older than it was")
     refused = own.command("user", "list")
     assert (refused.code, "older than it was" in refused.err) == (1, True)
     assert own.events("store:tampered")
@@ -155,7 +157,7 @@ def test_an_older_file_is_refused_and_a_snapshot_is_the_way_back(own: Gateway, a
     assert restored.code == 0, restored.err
     assert {text.split()[0] for text in restored.json["again"]} == {"user:disable", "grant:remove"}
     own.start()
-    states = {each["name"]: (each["state"], each["grants"]) for each in own.ask("user", "list")["users"]}
+    states = {each["name"]: (each["state"], each["grants"]) for each in own.ask("user", "list")}
     assert states == {"ada@acme.example": ("disabled", ["support@acme"]), "eve@acme.example": ("active", [])}
     assert not can_sign_in(own, ada, url)
     assert own.events("user:disable", reason="snapshot restore")
@@ -167,9 +169,10 @@ def test_a_store_that_another_process_has_locked(own: Gateway, ada: Person) -> N
         with closing(sqlite3.connect(store(own), timeout=10, isolation_level=None)) as raw:
             raw.execute("BEGIN EXCLUSIVE")
             assert mine.status_of(url, times=10) == {200}
-            page = own.browser().get(own.url(own.login_host, "/sign-in"))
+            another = own.browser()
+            page = another.get(own.url(own.login_host, "/sign-in"))
             began = time.monotonic()
-            assert own.browser().submit(page, username="ada@acme.example", password=ada.password).status == 503
+            assert another.submit(page, username="ada@acme.example", password=ada.password).status == 503
             assert time.monotonic() - began < 10
             raw.execute("ROLLBACK")
         until(lambda: own.browser().sign_in(ada, url).status == 200, 40.0)
@@ -210,24 +213,25 @@ def test_a_missed_notice_is_found_by_the_next_step(own: Gateway, ada: Person) ->
 # Ends by time, on what is open.
 
 
-def running_stream(browser: Browser, kind: str, url: str) -> Callable[[], object]:
+def running_stream(browser: Browser, kind: str, url: str) -> tuple[Line, Callable[[], object]]:
     if kind == "websocket":
         head, chat = browser.websocket(url)
         assert head.status == 101
         chat.line.socket.settimeout(90)
-        return lambda: chat.receive()
+        return chat.line, chat.receive
     line: Line = browser.open(f"{url}?do=events")
     assert line.head().status == 200
     line.socket.settimeout(90)
-    return line.read_to_end
+    return line, line.read_to_end
 
 
 def ends(browser: Browser, url: str) -> float:
     """Seconds until a WebSocket and an event stream to this address have both ended."""
     waits = [running_stream(browser, kind, url) for kind in ("websocket", "events")]
     began = time.monotonic()
-    for wait in waits:
+    for line, wait in waits:
         wait()
+        line.close()
     return time.monotonic() - began
 
 
