@@ -87,6 +87,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("process",),
     ),
     Definition(
+        "gateway_store_seal_failures_total",
+        "counter",
+        "What was found in the store that we have not written: by kind, or `store` for the whole of it.",
+        ("kind",),
+    ),
+    Definition(
         "gateway_snapshot_timestamp_seconds", "gauge", "When the last snapshot was made (Unix time).", merge="max"
     ),
     Definition(

@@ -72,6 +72,10 @@ class EventName(StrEnum):
     SNAPSHOT_CREATE = "snapshot:create"
     SNAPSHOT_VERIFY = "snapshot:verify"
     SNAPSHOT_RESTORE = "snapshot:restore"
+    STORE_SEALED = "store:sealed"
+    STORE_BROKEN = "store:broken"
+    STORE_TAMPERED = "store:tampered"
+    STORE_RESEAL = "store:reseal"
     CLOCK_BACKWARDS = "clock:backwards"
 
 

@@ -88,6 +88,15 @@ PURPOSES: tuple[Purpose, ...] = (
         "the portal seals every row anew; older ones are kept, since older snapshots need them",
     ),
     Purpose(
+        "seal",
+        "symmetric",
+        frozenset({"worker", "portal", "keeper"}),
+        "seals what the store says of people, sessions, tokens and tenants",
+        "whoever can write the store as well can make an administrator",
+        "not by this command: all rows have to be taken as they are, with `store reseal`",
+        is_rotatable=False,
+    ),
+    Purpose(
         "journal",
         "symmetric",
         frozenset({"keeper"}),

@@ -22,9 +22,10 @@ from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
 from gateway.store import snapshot
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
-from gateway.store.migrate import migrate
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 from gateway.store.sweep import sweep
 from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
@@ -32,9 +33,11 @@ from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
 from gateway.supervisor.commands import Context, key_rows, run_command, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
+from gateway.supervisor.watch import StoreWatch
 
 CHECKPOINT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
+REVIEW_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
 LAST_DELIVERY_SECONDS = 3.0
 """How long witnesses have to take the very last checkpoint."""
@@ -47,7 +50,7 @@ Result = TypeVar("Result")
 
 class Keeper(Child):
     role = "keeper"
-    writes = ("store", "journal", "checkpoints", "signing", "snapshots")
+    writes = ("store", "anchor", "journal", "checkpoints", "signing", "snapshots")
 
     def own_folders(self) -> list[Path]:
         self._around = folders_around_witnesses(self.settings)
@@ -63,9 +66,10 @@ class Keeper(Child):
 
     async def begin(self) -> None:
         settings = self.settings
-        self._store = Store.open(settings.store, settings.state_dir)
-        await asyncio.to_thread(migrate, self._store)
-        self._reader = Reader.open(settings.store, settings.state_dir)
+        seals = Seals(self.keys("seal"))
+        self._store = Store.open(settings.store, settings.state_dir, seals)
+        await self._open_store(Anchor(settings.state_dir, seals))
+        self._reader = Reader.open(settings.store, settings.state_dir, seals)
         self._directory = Directory(
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
         )
@@ -77,7 +81,17 @@ class Keeper(Child):
         self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
         self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work()) for work in (self._sign_regularly, self._sweep, self._snapshot)]
+        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store)
+        self._tasks = [loop.create_task(work()) for work in works]
+
+    async def _open_store(self, anchor: Anchor) -> None:
+        """Raises StoreTampered, once it is recorded."""
+        self._watch = StoreWatch(self._store, anchor, self.clock, self.metrics)
+        self._review_due = asyncio.Event()
+        news, fault = await asyncio.to_thread(self._watch.prepare)
+        await self._tell(news)
+        if fault is not None:
+            raise fault
 
     async def _serve_ops(self, given: Message) -> web.AppRunner:
         tls = ServerTls(certificates(given))
@@ -115,6 +129,7 @@ class Keeper(Child):
         for runner in (self._commands_runner, self._ops_runner):
             await runner.cleanup()
         await self._directory.stop()
+        await self._tell(await asyncio.to_thread(self._watch.follow))
         await self._checkpoint()
 
     async def after_journal(self) -> None:
@@ -137,6 +152,9 @@ class Keeper(Child):
             case "record-uses":
                 uses = read_uses(arguments.get("uses"), self.clock.now())
                 await asyncio.to_thread(sessions.record_uses, self._store, uses)
+                return None
+            case "review-store":
+                self._review_due.set()
                 return None
             case _:
                 return await super().answer(what, arguments)
@@ -200,6 +218,7 @@ class Keeper(Child):
             store=self._store,
             settings=self.settings,
             session_keys=self.keys("session"),
+            seals=self._store.seals,
             snapshot_keys=self.keys("snapshot"),
             set_credentials=set_credentials,
             roles=frozenset(self.configuration.policy.roles),
@@ -265,6 +284,25 @@ class Keeper(Child):
                 await asyncio.to_thread(self._store.run, lambda connection: sweep(connection, self.clock.now()))
             except Unavailable as error:
                 log.warning("the store could not be swept: %s", error)
+
+    async def _watch_store(self) -> None:
+        """All of it once a minute, and when a worker has met something; how far it has come, every other second."""
+        reviewed_at = self.clock.monotonic()
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            is_due = self._review_due.is_set() or self.clock.monotonic() - reviewed_at >= REVIEW_SECONDS
+            self._review_due.clear()
+            try:
+                await self._tell(await asyncio.to_thread(self._watch.review if is_due else self._watch.follow))
+            except (GatewayError, OSError) as error:
+                log.error("the store could not be reviewed: %s", error)
+            if is_due:
+                reviewed_at = self.clock.monotonic()
+
+    async def _tell(self, news: list[bytes]) -> None:
+        for record in news:
+            log.critical("somebody else has written to the store: %s", record.decode())
+            await self.journal.commit(record)
 
     async def _snapshot(self) -> None:
         """One every `snapshots.every`, counted from the newest there is, so that restarts don't put it off."""

@@ -16,9 +16,9 @@ ENTROPY = SystemEntropy()
 NAMES = [purpose.name for purpose in PURPOSES]
 ROWS = {
     "supervisor": {"tls"},
-    "worker": {"assertion", "session", "hand-over"},
-    "portal": {"session", "hand-over", "factor"},
-    "keeper": {"session", "journal", "snapshot"},
+    "worker": {"assertion", "session", "hand-over", "seal"},
+    "portal": {"session", "hand-over", "factor", "seal"},
+    "keeper": {"session", "seal", "journal", "snapshot"},
 }
 
 
@@ -329,6 +329,11 @@ def test_an_older_version_is_dropped_when_nothing_can_rest_on_it(keyring, folder
     keyring.save()
     assert old.id not in (folder / f"{name}.json").read_text()
     assert [each.id for each in keyring.listing() if each.purpose == name] == [made.id]
+
+
+def test_what_all_rows_of_the_store_are_sealed_with_is_not_rotated_here(keyring):
+    with pytest.raises(GatewayError, match="'seal' can't be rotated"):
+        keyring.rotate("seal")
 
 
 def test_all_versions_are_told_of(keyring, clock):

@@ -13,9 +13,9 @@ from gateway.supervisor.equipment import ROLES, Equipment, StateLock, certificat
 from gateway.supervisor.roster import Roster
 
 ROWS = {
-    "worker": {"assertion", "session", "hand-over"},
-    "portal": {"session", "hand-over", "factor"},
-    "keeper": {"session", "journal", "snapshot"},
+    "worker": {"assertion", "session", "hand-over", "seal"},
+    "portal": {"session", "hand-over", "factor", "seal"},
+    "keeper": {"session", "seal", "journal", "snapshot"},
 }
 
 

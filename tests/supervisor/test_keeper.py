@@ -167,8 +167,8 @@ async def test_keys_are_listed_as_the_supervisor_knows_them(running):
     assert row["readers"] == ["keeper", "portal", "worker"]
 
 
-async def test_what_is_no_key(running):
-    for purpose in ("none", "", None, [], {}):
+async def test_what_is_no_key_or_not_rotated_by_command(running):
+    for purpose in ("seal", "none", "", None, [], {}):
         answer = await running.command("keys.rotate", purpose=purpose)
         assert not answer["ok"]
         assert "can't be rotated" in answer["error"]

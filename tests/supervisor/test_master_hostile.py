@@ -416,7 +416,7 @@ def test_what_fails_is_tried_again_after_a_while_and_not_when_stopping(house):
     assert house.reload is not None
 
 
-@pytest.mark.parametrize("purpose", ["nonsense", "", None, ["assertion"], {}])
+@pytest.mark.parametrize("purpose", ["seal", "nonsense", "", None, ["assertion"], {}])
 def test_what_is_not_rotated_by_command(house, purpose):
     house.asks("keeper", "supervisor", "rotate", purpose=purpose)
     assert house.equipment.rotated == []
