@@ -23,13 +23,13 @@ from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
-from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreTampered, Unavailable
 from gateway.foundation.keyring import Key, KeySet
 from gateway.foundation.process import confine_writes, gain_nothing, hide_memory
 from gateway.metrics import Metrics
 from gateway.proxy.tls import Certificate
 from gateway.supervisor.build import Configuration, from_message
-from gateway.supervisor.channel import ChannelClosed, ChildEnd, Message
+from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, ChildEnd, Message
 
 OPENING_SECONDS = 15.0
 SHUTDOWN_SECONDS = 5.0
@@ -125,7 +125,7 @@ class Child(ABC):
             await self.begin()
         except (GatewayError, OSError) as error:
             log.critical("can't start: %s", error)
-            raise SystemExit(1) from error
+            raise SystemExit(EXIT_TAMPERED if isinstance(error, StoreTampered) else 1) from error
         self._begun.set()
         ticking = asyncio.create_task(self._tick())
         self.channel.send("ready", confined=is_confined)

@@ -57,9 +57,10 @@ def can_sign_in(gateway: Gateway, person: Person, url: str) -> bool:
 
 def refuses_to_start(gateway: Gateway, why: str) -> None:
     gateway.launch()
-    until(lambda: "can't start: the store" in gateway.log and why in gateway.log, 45.0, why)
-    assert not gateway.is_ready
-    gateway.kill()
+    assert gateway.wait() == 1
+    assert "can't start: the store" in gateway.log
+    assert why in gateway.log
+    assert "`store check`" in gateway.log
 
 
 def seen(gateway: Gateway, event: str, **wanted: object) -> list[dict[str, object]]:
