@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash flood timing docs format lock tools clean
+.PHONY: help demo test check bench crash flood timing tamper docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ flood: $(VENV)/.dev ## The long form of the flood test: two minutes of wrong pas
 timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of names that are there and are not
 	BTB_PAIRS=1000 $(BIN)/python -m pytest tests/portal/test_indistinguishable.py tests/system/test_indistinguishable.py \
 		--timeout 1800
+
+tamper: $(VENV)/.dev ## Change 2,000 copies of a record at random, and see what verify misses (SEED=1)
+	$(BIN)/python -m tests.audit.tamper --copies 2000 $(if $(SEED),--seed $(SEED))
 
 docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
 	$(BIN)/python -m docs.generate

@@ -87,7 +87,26 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("process",),
     ),
     Definition(
+        "gateway_store_seal_failures_total",
+        "counter",
+        "What was found in the store that we have not written: by kind, or `store` for the whole of it.",
+        ("kind",),
+    ),
+    Definition(
         "gateway_snapshot_timestamp_seconds", "gauge", "When the last snapshot was made (Unix time).", merge="max"
+    ),
+    Definition(
+        "gateway_witness_delivered_total",
+        "counter",
+        "Attempts to deliver a checkpoint: delivered, failed, or contradicted by what the witness has.",
+        ("witness", "result"),
+    ),
+    Definition(
+        "gateway_witness_lag_seconds",
+        "gauge",
+        "How long the oldest checkpoint waits that the witness does not have.",
+        ("witness",),
+        merge="max",
     ),
 )
 BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}

@@ -66,9 +66,16 @@ class EventName(StrEnum):
     JOURNAL_TORN_LINE = "journal:torn-line"
     JOURNAL_BROKEN = "journal:broken"
     JOURNAL_HEALED = "journal:healed"
+    WITNESS_FAILED = "witness:failed"
+    WITNESS_CONTRADICTED = "witness:contradicted"
+    WITNESS_RESTORED = "witness:restored"
     SNAPSHOT_CREATE = "snapshot:create"
     SNAPSHOT_VERIFY = "snapshot:verify"
     SNAPSHOT_RESTORE = "snapshot:restore"
+    STORE_SEALED = "store:sealed"
+    STORE_BROKEN = "store:broken"
+    STORE_TAMPERED = "store:tampered"
+    STORE_RESEAL = "store:reseal"
     CLOCK_BACKWARDS = "clock:backwards"
 
 
@@ -132,6 +139,7 @@ class EventFields(TypedDict, total=False):
     dropped: int
     key: str
     snapshot: str
+    witness: str
 
 
 _FIELDS = frozenset(EventFields.__annotations__)

@@ -72,8 +72,11 @@ class JournalFollower:
                 raise ChainBroken(f"{self._reader.folder.name}/{self._reader.place_in(lines, at)} {problem}")
 
     def torn(self) -> Torn | None:
-        """What is left after the last whole record. Of a live process: what it is writing."""
-        return self._reader.torn()
+        """What a dead process left after its last whole record, synced: that is signed as well."""
+        torn = self._reader.torn()
+        if torn is not None:
+            self._sync(self._reader.segment)
+        return torn
 
     def _sync(self, path: Path) -> None:
         descriptor = self._files.open(path, os.O_RDONLY)

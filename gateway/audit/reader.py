@@ -8,6 +8,7 @@ Whoever writes here may have been taken over, and must not be able to stop those
 bounded size, and anything else under its name can't be read.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -36,6 +37,8 @@ class Torn:
     line: int
     offset: int
     bytes: int
+    hash: str
+    """SHA-256 of them."""
 
 
 class ChainReader:
@@ -77,7 +80,7 @@ class ChainReader:
         while True:
             has_next = (self.folder / segment_name(self._number + 1)).exists()
             if self.segment.exists():
-                with _opened(self.segment) as file:
+                with opened(self.segment) as file:
                     yield from self._pieces_of(file)
             if not has_next or self.torn() is not None:
                 return
@@ -88,12 +91,17 @@ class ChainReader:
         end = end_of_content(self.segment, self._offset)
         if end <= self._offset:
             return None
-        return Torn(self.folder.name, self.segment.name, self.line + 1, self._offset, end - self._offset)
+        with opened(self.segment) as file:
+            file.seek(self._offset)
+            content = file.read(end - self._offset)
+        digest = hashlib.sha256(content).hexdigest()
+        return Torn(self.folder.name, self.segment.name, self.line + 1, self._offset, len(content), digest)
 
     def stray(self) -> str | None:
-        """The name of a segment beyond the one where reading ended: one between them is missing."""
-        beyond = [name for name in segment_names(self.folder) if name > self.segment.name]
-        return beyond[0] if beyond else None
+        """The name of a segment that doesn't follow: before the first, after one that is missing, or beyond the one
+        where reading ended."""
+        names = enumerate(segment_names(self.folder), 1)
+        return next((name for number, name in names if name != segment_name(number) or number > self._number), None)
 
     def _pieces_of(self, file: BinaryIO) -> Iterator[list[bytes]]:
         file.seek(self._offset)
@@ -123,7 +131,7 @@ def end_of_content(path: Path, start: int = 0) -> int:
     """Where the zeros at the end of a file begin, at `start` or beyond; `start` if the file is not there."""
     if not path.exists():
         return start
-    with _opened(path) as file:
+    with opened(path) as file:
         end = file.seek(0, 2)
         while end > start:
             begin = max(start, end - _PIECE)
@@ -135,7 +143,7 @@ def end_of_content(path: Path, start: int = 0) -> int:
     return start
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
     """Raises OSError for what is no segment. A pipe is opened without waiting for its other end, and no link is
     followed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

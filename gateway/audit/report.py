@@ -2,9 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
-from gateway.audit.checkpoint import file_hash
 from gateway.audit.reader import Torn
-from gateway.foundation.errors import GatewayError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,25 +14,6 @@ class Break:
 
     def __str__(self) -> str:
         return f"{self.place} {self.problem}"
-
-
-@dataclass(frozen=True, slots=True)
-class AtLeast:
-    """A checkpoint that is known to exist, because its number, and perhaps its hash, left the node in time."""
-
-    number: int
-    hash: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "AtLeast":
-        """`41`, or `41:` and the hash as a report prints it. Raises GatewayError."""
-        number, _, digest = text.partition(":")
-        if not number.isascii() or not number.isdigit() or (digest and len(digest) != 64):
-            raise GatewayError(f"{text!r} is no checkpoint: write its number, or NUMBER:HASH")
-        return cls(int(number), digest.lower())
-
-    def contradicts(self, number: int, content: bytes) -> bool:
-        return number == self.number and self.hash != "" and file_hash(content) != self.hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +33,13 @@ class Report:
     """In the order in which they were found; per chain the first one."""
     checkpoints: int = 0
     last: str = ""
-    """`NUMBER:HASH` of the last checkpoint: keep it elsewhere, and give it as `at_least` the next time."""
+    """`NUMBER:HASH` of the last checkpoint: keep it elsewhere, and give it as `--at-least` the next time."""
+    first_key: str = ""
+    """The public key that the rest rests on."""
+    keys: int = 0
+    """This one, and those that were introduced since, each by the one before."""
+    known: int = 0
+    """Checkpoints that were known elsewhere and that these were held against."""
     chains: int = 0
     records: int = 0
     unsigned: dict[str, int] = field(default_factory=dict)
@@ -87,7 +72,9 @@ class Report:
         verdict = "no break" if self.ok else f"BROKEN: {self.first}"
         rest = [f"also: {each}" for each in self.breaks[1:]]
         counted = f"{self.records} records in {self.chains} chains, {self.checkpoints} checkpoints, last {self.last}"
-        return [verdict, *rest, counted, *self._unknown()]
+        signed = f"{self.keys} signing keys, the first {self.first_key}"
+        held = [f"held against {self.known} checkpoints that were known elsewhere"] if self.known else []
+        return [verdict, *rest, counted, signed, *held, *self._unknown()]
 
     def _unknown(self) -> list[str]:
         found = [

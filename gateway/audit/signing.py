@@ -2,10 +2,10 @@
 
 Law: a checkpoint is published by one `link` of a synced file under its number, which fails if the number is taken; then
 the folder is synced, and that is the commit point. After any failure the state is read from disk again: what is there
-counts, what is not there did not happen. Heads come from the chains' files (`follower`), never from another process.
+counts, what is not there did not happen; the key that signs follows what counts (`signing_key`). Heads come from the
+chains' files (`follower`), never from another process.
 """
 
-import base64
 import contextlib
 import json
 import os
@@ -13,23 +13,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from gateway.audit.chain import Opening
-from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, Ending, file_hash, parse, sign
+from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, Ending, file_hash, parse
 from gateway.audit.events import EventName, event, stamp
 from gateway.audit.files import Files, SystemFiles, is_live, syncing, write_all
 from gateway.audit.follower import ChainBroken, JournalFollower
 from gateway.audit.journal import FOLDER as JOURNAL
 from gateway.audit.reader import Torn, end_of_content, segment_names
 from gateway.audit.segments import PREPARED
+from gateway.audit.signing_key import SigningKey
 from gateway.foundation.clock import Clock
+from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable
 from gateway.foundation.keyring import KeySet, write_private
 
 FOLDER = "checkpoints"
-KEYS_FILE = "keys.json"
+FIRST_KEY = "first-key.json"
+"""The public key of checkpoint 1, under which all the others were introduced: what an auditor starts from."""
 _UNPUBLISHED = "unpublished"
 _NUMBERED = "[0-9]" * 8 + ".json"
 
@@ -51,10 +51,19 @@ class Followed:
 class CheckpointWriter:
     """One in the whole gateway. Calls block: reading, hashing and two syncs for each checkpoint."""
 
-    def __init__(self, state_dir: Path, keys: KeySet, node: str, clock: Clock, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        sealing: KeySet,
+        node: str,
+        clock: Clock,
+        entropy: Entropy,
+        files: Files | None = None,
+    ) -> None:
         self._journal, self._folder = state_dir / JOURNAL, state_dir / FOLDER
-        self._keys, self._node, self._clock = keys, node, clock
+        self._node, self._clock = node, clock
         self._files = files or SystemFiles()
+        self._key = SigningKey(state_dir, sealing, clock, entropy, self._files)
         self._is_loaded = False
         self._last: Checkpoint | None = None
         self._last_hash = ""
@@ -70,6 +79,10 @@ class CheckpointWriter:
     @property
     def last(self) -> Checkpoint | None:
         return self._last
+
+    def seal_with(self, keys: KeySet) -> None:
+        """The signing keys to come, after a rotation; what rests already opens with any of them."""
+        self._key.sealing = keys
 
     def open_chain(self, opening: Opening) -> Checkpoint:
         """Sign the opening of a chain that has no record yet. Raises Conflict if it has, or was opened before;
@@ -88,18 +101,18 @@ class CheckpointWriter:
         """Read on in every open chain. Raises like `open_chain`."""
         self._load()
         self.troubles = dict(self._broken)
-        states = {name: self._follow(name, state) for name, state in self._open.items()}
-        crashed = [self._follower(name, state).torn() for name, state in states.items() if state.ended == "crashed"]
-        return Followed(states, tuple(torn for torn in crashed if torn is not None))
+        found = {name: self._follow(name, state) for name, state in self._open.items()}
+        torn = tuple(torn for _, torn in found.values() if torn is not None)
+        return Followed({name: state for name, (state, _) in found.items()}, torn)
 
     def sign(self, followed: Followed | None = None) -> Checkpoint | None:
-        """A checkpoint over what was followed, by default now; None if that was signed already. Raises like
-        `open_chain`."""
+        """A checkpoint over what was followed, by default now; None if that was signed already, and no other key is
+        due. Raises like `open_chain`."""
         found = (followed or self.follow()).states
         self._load()
         # A chain that was opened meanwhile stays as it was opened, and none goes back.
         states = {name: max(state, found.get(name, state), key=_progress) for name, state in self._open.items()}
-        if states == self._open:
+        if states == self._open and not (self._last is not None and self._key.is_due):
             return None
         checkpoint = self._publish(states)
         for name, state in states.items():
@@ -125,32 +138,26 @@ class CheckpointWriter:
                 self._files.sync_folder(self._folder.parent)
                 self._files.sync_folder(self._folder)
             names = sorted(path.name for path in self._folder.glob(_NUMBERED))
-            content = (self._folder / names[-1]).read_bytes() if names else b""
-            self._export_keys()
+            self._key.load(has_begun=bool(names))
+            if names:
+                content = (self._folder / names[-1]).read_bytes()
+                self._last, self._last_hash = self._parse(names[-1], content), file_hash(content)
+            self._key.settle(self._last)
+            if self._last is None:
+                first = json.dumps({"version": 1, "key": self._key.public})
+                write_private(self._folder / FIRST_KEY, first.encode())
         except OSError as error:
-            raise JournalUnavailable(f"{self._folder} can't be used: {error}") from error
-        if names:
-            self._last, self._last_hash = self._parse(names[-1], content), file_hash(content)
+            raise JournalUnavailable(f"{error.filename or self._folder} can't be used: {error.strerror}") from error
         self._is_loaded = True
 
     def _parse(self, name: str, content: bytes) -> Checkpoint:
-        public_keys = {key.id: key.ed25519_private_key().public_key() for key in self._keys.keys}
         try:
-            checkpoint = parse(content, public_keys)
+            checkpoint = parse(content, self._key.signers)
         except BadCheckpoint as error:
             raise GatewayError(f"{self._folder / name} {error}: nothing is signed on top of it") from error
         if checkpoint_name(checkpoint.number) != name:
             raise GatewayError(f"{self._folder / name} holds the checkpoint {checkpoint.number}")
         return checkpoint
-
-    def _export_keys(self) -> None:
-        """Every public key that ever signed here, for checks far from the gateway."""
-        path = self._folder / KEYS_FILE
-        exported: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        mine = {key.id: _public_text(key.ed25519_private_key().public_key()) for key in self._keys.keys}
-        if exported.items() >= mine.items():
-            return
-        write_private(path, json.dumps(exported | mine, indent=1).encode())
 
     # Following
 
@@ -159,24 +166,26 @@ class CheckpointWriter:
             self._followers[name] = JournalFollower(self._journal / name, state.opening, self._files)
         return self._followers[name]
 
-    def _follow(self, name: str, state: ChainState) -> ChainState:
-        """Where a chain is now. One that can't be followed stays where it was signed, and is in `troubles`."""
+    def _follow(self, name: str, state: ChainState) -> tuple[ChainState, Torn | None]:
+        """Where a chain is now, and what a crash has torn at its end. One that can't be followed stays where it was
+        signed, and is in `troubles`."""
         if name in self._broken:
-            return state
+            return state, None
         follower = self._follower(name, state)
         try:
             # Asked before reading: nothing is written by a process that was dead before.
             is_dead = not is_live(self._journal / name, self._files)
             head = follower.advance(state.head)
+            ended: Ending | None = "closed" if follower.is_closed else "crashed" if is_dead else None
+            torn = follower.torn() if ended == "crashed" else None
         except ChainBroken as error:
             # For good: past its break a chain proves nothing.
             self.troubles[name] = self._broken[name] = str(error)
-            return state
+            return state, None
         except OSError as error:
             self.troubles[name] = f"{name} can't be read: {error}"
-            return state
-        ended: Ending | None = "closed" if follower.is_closed else "crashed" if is_dead else None
-        return ChainState(state.opening, head.seq, head.hash, ended)
+            return state, None
+        return ChainState(state.opening, head.seq, head.hash, ended, torn.hash if torn is not None else ""), torn
 
     def _tidy(self, name: str) -> None:
         """Give back the zeros that a dead process left. Torn bytes stay; a failure costs disk space only."""
@@ -198,24 +207,28 @@ class CheckpointWriter:
     # Publishing
 
     def _publish(self, chains: dict[str, ChainState]) -> Checkpoint:
-        key = self._keys.current
+        # Until this is through, only the disk knows.
+        self._is_loaded = False
+        try:
+            checkpoint, content = self._sign(chains)
+            self._write(self._folder / checkpoint_name(checkpoint.number), content)
+            self._key.settle(checkpoint)
+        except OSError as error:
+            raise JournalUnavailable(f"the next checkpoint can't be written: {error}") from error
+        self._last, self._last_hash, self._is_loaded = checkpoint, file_hash(content), True
+        return checkpoint
+
+    def _sign(self, chains: dict[str, ChainState]) -> tuple[Checkpoint, bytes]:
         checkpoint = Checkpoint(
             number=self._last.number + 1 if self._last else 1,
             time=stamp(self._clock.now()),
             node=self._node,
             prev=self._last_hash,
-            key_id=key.id,
+            key=self._key.public,
+            next_key=self._key.prepare_next() if self._key.is_due else "",
             chains=chains,
         )
-        content = sign(checkpoint, key.ed25519_private_key())
-        # Until this is through, only the disk knows.
-        self._is_loaded = False
-        try:
-            self._write(self._folder / checkpoint_name(checkpoint.number), content)
-        except OSError as error:
-            raise JournalUnavailable(f"the checkpoint {checkpoint.number} can't be written: {error}") from error
-        self._last, self._last_hash, self._is_loaded = checkpoint, file_hash(content), True
-        return checkpoint
+        return checkpoint, self._key.sign(checkpoint)
 
     def _write(self, path: Path, content: bytes) -> None:
         """See the law."""
@@ -248,7 +261,3 @@ def torn_event(torn: Torn, time: float) -> bytes:
 
 def _progress(state: ChainState) -> tuple[int, bool]:
     return state.seq, state.ended is not None
-
-
-def _public_text(key: Ed25519PublicKey) -> str:
-    return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()

@@ -1,25 +1,25 @@
-"""Checks a whole journal with nothing but its files and the keeper's public keys. One pass, forward.
+"""Checks a whole journal with nothing but its files and the first public key. One pass, forward.
 
-Law: every claim of the report follows from the checkpoints' signatures. Each checkpoint is checked in turn, and each
-of its chains is read up to the head that it signed; so a chain costs the memory of one line, however long it is. What
-can't be known is said, not guessed: records after the last checkpoint could be missing without a trace, unless a later
-checkpoint that left the node is given as `at_least`.
+Law: every claim of the report follows from the checkpoints' signatures, and these from the first key: each key but that
+one is introduced by a checkpoint that the one before has signed, and signs nothing earlier. Each checkpoint is checked
+in turn, and each of its chains is read up to the head that it signed; so a chain costs the memory of one line, however
+long it is. What can't be read is a break of its own, and the rest is checked all the same. What can't be known is said,
+not guessed: whoever had the last key could sign what follows from its introduction anew, and remove it; only
+checkpoints that left the node in time, given as `known`, show that.
 
 Chain folders are listed before checkpoints are read: while the gateway runs, whatever has a record at the listing has
 its opening in a checkpoint that is already there.
 """
 
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, file_hash, parse
+from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, OtherKey, file_hash, parse, public_key
 from gateway.audit.journal import FOLDER as JOURNAL
-from gateway.audit.reader import chain_folders, end_of_content, segment_names
-from gateway.audit.report import AtLeast, Break, Report
+from gateway.audit.known import Known
+from gateway.audit.reader import chain_folders, end_of_content, opened, segment_names
+from gateway.audit.report import Break, Report
 from gateway.audit.signing import FOLDER as CHECKPOINTS
 from gateway.audit.signing import checkpoint_name
 from gateway.audit.walk import ChainWalk
@@ -31,40 +31,43 @@ Progress = Callable[[int], None]
 
 def verify(
     state_dir: Path,
-    public_keys: Mapping[str, Ed25519PublicKey],
-    at_least: AtLeast | None = None,
+    first_key: str,
+    known: Iterable[Known] = (),
     progress: Progress | None = None,
 ) -> Report:
-    """Raises OSError when the files can't be read; everything else is in the report."""
-    return _Verification(state_dir, public_keys, at_least, progress).run()
+    """Raises OSError when `journal` or `checkpoints` can't be listed, or `known` can't be read; everything else is in
+    the report."""
+    return _Verification(state_dir, first_key, known, progress).run()
 
 
-def load_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
-    """The keys that the keeper exported, or a copy of them that was kept elsewhere. Raises GatewayError."""
+def load_first_key(path: Path) -> str:
+    """What the keeper exported, or a copy of it that was kept elsewhere. Raises GatewayError."""
     try:
-        texts = json.loads(path.read_text())
-        return {
-            key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
-            for key_id, text in texts.items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise GatewayError(f"{path} does not hold the keeper's public keys: {error}") from error
+        text = json.loads(path.read_text())["key"]
+        public_key(text)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise GatewayError(f"{path} does not hold the first public key: {error}") from error
+    return str(text)
 
 
 class _Verification:
     def __init__(
         self,
         state_dir: Path,
-        public_keys: Mapping[str, Ed25519PublicKey],
-        at_least: AtLeast | None,
+        first_key: str,
+        known: Iterable[Known],
         progress: Progress | None,
     ) -> None:
         self._journal, self._folder = state_dir / JOURNAL, state_dir / CHECKPOINTS
-        self._public_keys, self._at_least, self._progress = public_keys, at_least, progress
+        self._known, self._progress = known, progress
+        self._key = first_key
+        """The key that is due to sign the next checkpoint."""
+        self._strange_keys: set[str] = set()
+        self._nodes: set[str] = set()
         self._breaks: list[Break] = []
         self._open: dict[str, ChainWalk] = {}
         self._ended: set[str] = set()
-        self._report = Report()
+        self._report = Report(first_key=first_key)
         self._previous: Checkpoint | None = None
         """The checkpoint before this one; None at the start and after a gap."""
         self._has_gap = False
@@ -77,7 +80,9 @@ class _Verification:
             prev = file_hash(content)
             self._report.last = f"{number}:{prev}"
             self._report.checkpoints += 1
-        self._check_reached()
+        if self._report.checkpoints == 0:
+            self._break(CHECKPOINTS, "holds no checkpoint: nothing can be verified")
+        self._hold_against_known()
         for walk in [*self._open.values()]:
             self._finish(walk, None)
         for name in with_records:
@@ -90,11 +95,13 @@ class _Verification:
 
     def _contents(self) -> Iterator[tuple[int, bytes]]:
         """Every checkpoint there is, those written meanwhile included; a missing one is a break."""
+        if self._first_after(-1) == 0:
+            self._break(f"{CHECKPOINTS}/{checkpoint_name(0)}", "is before the first checkpoint")
         number = 1
         while True:
             path = self._folder / checkpoint_name(number)
             if path.exists():
-                yield number, path.read_bytes()
+                yield number, self._read(path)
                 number += 1
                 continue
             later = self._first_after(number)
@@ -109,12 +116,25 @@ class _Verification:
         names = [path.stem for path in self._folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit()]
         return min((int(name) for name in names if int(name) > number), default=None)
 
+    def _read(self, path: Path) -> bytes:
+        try:
+            with opened(path) as file:
+                return file.read()
+        except OSError as error:
+            self._break(f"{CHECKPOINTS}/{path.name}", f"can't be read: {error.strerror or error}")
+            return b""
+
     def _take(self, number: int, content: bytes, prev: str) -> None:
         name = checkpoint_name(number)
         try:
-            checkpoint = parse(content, self._public_keys)
+            checkpoint = parse(content, (self._key,))
         except BadCheckpoint as error:
-            self._gap(name, str(error))
+            # After a gap that held an introduction nothing can be trusted any more; that is said once.
+            self._previous = None
+            key = error.key if isinstance(error, OtherKey) else ""
+            if key not in self._strange_keys:
+                self._gap(name, str(error))
+            self._strange_keys |= {key} - {""}
             return
         if checkpoint.number != number:
             self._gap(name, f"holds the checkpoint {checkpoint.number}")
@@ -122,10 +142,10 @@ class _Verification:
         follows = self._previous is not None or number == 1
         if follows and checkpoint.prev != prev:
             self._break(f"{CHECKPOINTS}/{name}", "does not follow the checkpoint before it: one of the two was changed")
-        if self._at_least is not None and self._at_least.contradicts(number, content):
-            self._break(f"{CHECKPOINTS}/{name}", "is not the checkpoint of this number that is known to exist")
         self._take_chains(checkpoint, name)
-        self._previous = checkpoint
+        self._report.keys += self._report.keys == 0 or checkpoint.next_key != ""
+        self._nodes.add(checkpoint.node)
+        self._previous, self._key = checkpoint, checkpoint.key_of_next
 
     def _gap(self, name: str, problem: str) -> None:
         self._break(f"{CHECKPOINTS}/{name}", problem)
@@ -153,15 +173,38 @@ class _Verification:
         self._open[state.opening.chain] = walk
         return walk
 
-    def _check_reached(self) -> None:
-        if self._report.checkpoints == 0:
-            self._break(CHECKPOINTS, "holds no checkpoint: nothing can be verified")
-        reached = int(self._report.last.partition(":")[0] or 0)
-        if self._at_least is not None and reached < self._at_least.number:
-            self._break(
-                CHECKPOINTS,
-                f"end at {reached}, but checkpoint {self._at_least.number} is known to exist: this is an older state",
-            )
+    def _hold_against_known(self) -> None:
+        """What is known of other nodes is passed over; those that share our checkpoints' names are ours."""
+        reached, furthest, strangers = int(self._report.last.partition(":")[0] or 0), 0, 0
+        other: list[int] = []
+        for known in self._known:
+            if known.node and known.node not in self._nodes:
+                strangers += 1
+                continue
+            self._report.known += 1
+            # Read anew: while the gateway runs, a witness may have got one that was signed since.
+            if known.hash and self._hash_of(known.number) == known.hash:
+                continue
+            if known.number > reached:
+                furthest = max(furthest, known.number)
+            elif known.hash:
+                other.append(known.number)
+        if other:
+            more = f", nor are {len(other) - 1} others" if len(other) > 1 else ""
+            place = f"{CHECKPOINTS}/{checkpoint_name(min(other))}"
+            self._break(place, f"is not the checkpoint of this number that is known to exist{more}")
+        if furthest > reached:
+            why = f"end at {reached}, but checkpoint {furthest} is known to exist: this is an older state"
+            self._break(CHECKPOINTS, why)
+        if strangers and not self._report.known:
+            self._break(CHECKPOINTS, f"are none of the {strangers} that are known: those are of other nodes")
+
+    def _hash_of(self, number: int) -> str:
+        try:
+            with opened(self._folder / checkpoint_name(number)) as file:
+                return file_hash(file.read())
+        except OSError:
+            return ""
 
     # Chains
 
@@ -185,4 +228,8 @@ class _Verification:
 
 
 def _has_records(folder: Path) -> bool:
-    return any(end_of_content(folder / name) for name in segment_names(folder))
+    try:
+        return any(end_of_content(folder / name) for name in segment_names(folder))
+    except OSError:
+        # Then it is not empty; the walk of its chain says why it can't be read.
+        return True

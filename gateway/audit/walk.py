@@ -29,10 +29,14 @@ class ChainWalk:
         self._unsigned = 0
         self._torn: Torn | None = None
         if not folder.is_dir():
-            self._break("is missing", f"{JOURNAL}/{opening.chain}")
+            self._break("is missing", self._place)
 
     def __repr__(self) -> str:
         return f"ChainWalk({self._check})"
+
+    @property
+    def _place(self) -> str:
+        return f"{JOURNAL}/{self.opening.chain}"
 
     def reach(self, head: Head, number: int) -> None:
         """Read up to a head that the checkpoint `number` signed."""
@@ -50,7 +54,10 @@ class ChainWalk:
                 self._break("follows the end of its chain")
         if self.found is None:
             self._unsigned = self._check.seq - signed
-            self._check_end(last)
+            try:
+                self._check_end(last)
+            except OSError as error:
+                self._unreadable(error)
 
     def result(self) -> ChainResult:
         return ChainResult(
@@ -61,19 +68,23 @@ class ChainWalk:
         stray = self._reader.stray()
         torn = self._reader.torn()
         if stray is not None:
-            self._break(f"is the end of its segment, but {stray} is there: what was between is missing")
-        elif torn is not None and last is not None and last.ended == "closed":
-            self._break("is followed by bytes that are no record, in a chain that was closed")
+            self._break(f"is the end of its segment, but {stray} is there, which does not follow")
+        elif last is not None and last.torn != (torn.hash if torn is not None else ""):
+            self._break(
+                "is not followed by what was there when its chain ended"
+                if last.torn
+                else "is followed by bytes that are no record"
+            )
         elif torn is not None and not is_live(self._folder, SystemFiles()):
             self._torn = torn
 
     def _step(self) -> bool:
         """One record further; False at the end, or at a break."""
-        line = next(self._lines, None)
-        if line is None:
-            # A process that is writing may have gone on since the end was seen.
-            self._lines = self._reader.lines()
-            line = next(self._lines, None)
+        try:
+            line = self._next_line()
+        except OSError as error:
+            self._unreadable(error)
+            return False
         if line is None:
             return False
         problem = self._check.follow(line) or self._outcomes.take(line)
@@ -83,9 +94,20 @@ class ChainWalk:
         self._count()
         return True
 
+    def _next_line(self) -> bytes | None:
+        line = next(self._lines, None)
+        if line is None:
+            # A process that is writing may have gone on since the end was seen.
+            self._lines = self._reader.lines()
+            line = next(self._lines, None)
+        return line
+
+    def _unreadable(self, error: OSError) -> None:
+        self._break(f"can't be read beyond record {self._check.seq}: {error.strerror or error}", self._place)
+
     def _break(self, problem: str, place: str = "") -> None:
         if self.found is None:
-            self.found = Break(place or f"{JOURNAL}/{self.opening.chain}/{self._reader.place}", problem)
+            self.found = Break(place or f"{self._place}/{self._reader.place}", problem)
 
 
 class _Outcomes:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import audit, check, keys, policy, serve, session, snapshot, status, tenant, token, user
+from gateway.cli import audit, check, keys, policy, serve, session, snapshot, status, store, tenant, token, user
 from gateway.cli.options import new_family
 from gateway.foundation.errors import GatewayError
 
@@ -25,6 +25,7 @@ for name, family in (
     ("policy", policy.family),
     ("audit", audit.family),
     ("snapshot", snapshot.family),
+    ("store", store.family),
     ("keys", keys.family),
 ):
     app.add_typer(family, name=name)

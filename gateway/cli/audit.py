@@ -1,10 +1,11 @@
 """`audit search`, `verify`: from the journal's files alone, whether or not the gateway runs."""
 
 import json as jsons
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +14,14 @@ from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config, new_family, read
 from gateway.foundation.durations import parse_duration
 from gateway.foundation.errors import GatewayError
 
+if TYPE_CHECKING:
+    from gateway.audit.known import Known
+
 family = new_family("The record of what happened.")
 
 KEYS_BESIDE = (
-    "the public keys lie beside the journal: whether somebody wrote both anew can't be known",
-    "--keys takes a copy of them that was kept elsewhere",
+    "the first public key lies beside the journal: whether somebody wrote both anew can't be known",
+    "--first-key takes a copy of it that was kept elsewhere",
 )
 
 
@@ -66,36 +70,52 @@ def verify(
     at_least: Annotated[
         str | None,
         typer.Option(
-            metavar="CHECKPOINT", help="NUMBER or NUMBER:HASH that is known to exist: catches an older state."
+            metavar="CHECKPOINT",
+            help="NUMBER, NUMBER:HASH or a checkpoint's file, known to exist: catches an older state, or another.",
         ),
     ] = None,
-    keys: Annotated[
+    witness: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="All that a witness keeps, a folder or a file of lines; may be repeated."),
+    ] = None,
+    first_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The keeper's public keys; only a copy kept elsewhere finds a forged whole."),
+        typer.Option(metavar="FILE", help="The first public key; only a copy kept elsewhere finds a forged whole."),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
     """Has the record been changed? Exit status 1 if it has."""
-    from gateway.audit.report import AtLeast
-    from gateway.audit.signing import FOLDER, KEYS_FILE
-    from gateway.audit.verify import load_public_keys
+    from gateway.audit.known import read_witness
+    from gateway.audit.signing import FIRST_KEY, FOLDER
+    from gateway.audit.verify import load_first_key
     from gateway.audit.verify import verify as report_on
 
-    try:
-        known = AtLeast.parse(at_least) if at_least is not None else None
-    except GatewayError as error:
-        raise typer.BadParameter(str(error)) from None
+    known = chain(_known(at_least), *(read_witness(path) for path in witness or ()))
     with _readable(state_dir := _state_dir(config)):
-        beside = state_dir / FOLDER / KEYS_FILE
-        report = report_on(state_dir, load_public_keys(keys or beside), known)
-        is_beside = keys is None or keys.samefile(beside)
+        beside = state_dir / FOLDER / FIRST_KEY
+        report = report_on(state_dir, load_first_key(first_key or beside), known)
+        is_beside = first_key is None or (beside.exists() and first_key.samefile(beside))
     if json:
-        show.as_json({**report.as_json(), "keys_beside_journal": is_beside})
+        show.as_json({**report.as_json(), "first_key_beside_journal": is_beside})
     else:
         for line in (*report.lines(), *(KEYS_BESIDE if is_beside else ())):
             typer.echo(show.printable(line))
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _known(text: str | None) -> Iterable["Known"]:
+    """What `--at-least` says; a wrong call raises BadParameter."""
+    from gateway.audit.known import Known, read_witness
+
+    if text is None:
+        return ()
+    try:
+        return (Known.parse(text),)
+    except GatewayError as error:
+        if Path(text).is_file():
+            return read_witness(Path(text))
+        raise typer.BadParameter(str(error)) from None
 
 
 def _state_dir(config: Path) -> Path:
@@ -109,7 +129,9 @@ def _readable(state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GatewayError(f"the journal under {state_dir} can't be read: {error}") from error
+        raise GatewayError(
+            f"the journal under {state_dir}, or what it is held against, can't be read: {error}"
+        ) from error
 
 
 def _line(record: dict[str, Any]) -> str:

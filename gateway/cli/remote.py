@@ -34,7 +34,10 @@ session.revoke  one of user, session, tenant, all: true     sessions_ended
 snapshot.create -                                           name, path, bytes, created
 snapshot.list   -                                           snapshots: [{name, bytes, created}]
 snapshot.verify snapshot (name, or absolute path)           name, created, bytes
-snapshot.restore  snapshot (name, or absolute path)         name, created
+snapshot.restore  snapshot (name, or absolute path)         name, created, bytes, again: [what was done again],
+                                                            unreadable (lines of the journal)
+store.check     -                                           problem (null: none), broken: [kind/id]
+store.reseal    -                                           count, broken: [kind/id]
 keys.rotate     purpose                                     purpose, id, signs_in (seconds), config
 keys.rewrap     old (the old master key's file)             versions (a number)
 keys.list       -                                           keys: [{purpose, id, created, is_current, readers, does,
@@ -57,9 +60,9 @@ if TYPE_CHECKING:
 SOCKET = Path("run/keeper.sock")
 LARGEST_ANSWER_BYTES = 64 << 20
 DEADLINE_SECONDS = 30.0
-_DEADLINES = {"snapshot.create": 900.0, "snapshot.verify": 900.0, "snapshot.restore": 900.0}
+_DEADLINES = {"snapshot.create": 900.0, "snapshot.verify": 900.0, "snapshot.restore": 900.0, "store.check": 900.0}
 NEEDS_RUNNING = frozenset({"status", "reload", "keys.rotate"})
-NEEDS_STOPPED = frozenset({"snapshot.restore", "keys.rewrap"})
+NEEDS_STOPPED = frozenset({"snapshot.restore", "store.reseal", "keys.rewrap"})
 
 
 class NothingAnswers(GatewayError):

@@ -52,6 +52,10 @@ def restore(snapshot: Snapshot, config: Config = DEFAULT_CONFIG, json: AsJson = 
         show.as_json(result)
     else:
         typer.echo(f"Restored: {result['name']}, of {show.cell('created', result['created'])}")
+        for each in result["again"]:
+            typer.echo(f"Done again, since the journal has it: {each}")
+        if result["unreadable"]:
+            typer.echo(f"{result['unreadable']} lines of the journal can't be read: what they took away may be back.")
 
 
 def _placed(snapshot: str) -> str:

@@ -14,11 +14,13 @@ from gateway.config.values import (
     Bytes,
     Domain,
     EnvironmentName,
+    Https,
     Listen,
     ListenAddress,
     NodeName,
     PlacedPath,
     Seconds,
+    Syslog,
     UserName,
     parse_store,
     parse_version,
@@ -174,6 +176,60 @@ class UsersSection(Section):
         return self
 
 
+class WitnessSection(Section):
+    """One of folder, syslog and https: where checkpoints are kept that this node can't change."""
+
+    folder: PlacedPath | None = None
+    """A folder of another machine, mounted here: each checkpoint is a file in <folder>/<node>."""
+    syslog: Syslog | None = None
+    """`tls://host:6514`: number and hash of each checkpoint, as a message of RFC 5424 over TLS (RFC 5425)."""
+    https: Https | None = None
+    """An address that takes each checkpoint as JSON, in a POST."""
+    ca: PlacedPath | None = None
+    """PEM: roots that the server's certificate comes from. By default those of the system."""
+    certificate: PlacedPath | None = None
+    """PEM: our own, for a server that asks for one."""
+    private_key: PlacedPath | None = None
+    """PEM: the key of that certificate."""
+    token: SecretSource | None = None
+    """For https: sent with each POST as `Authorization: Bearer`."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(each is not None for each in (self.folder, self.syslog, self.https)) != 1:
+            raise wrong("needs one of folder, syslog and https", hint="for example {folder: /mnt/witness}")
+        if self.token is not None and self.https is None:
+            raise wrong("is for https only", "token", "a server of syslog knows us by certificate and private_key")
+        for name in ("ca", "certificate", "private_key"):
+            if self.folder is not None and getattr(self, name) is not None:
+                raise wrong("is for syslog and https", name, "remove it")
+        if (self.certificate is None) != (self.private_key is None):
+            raise wrong("needs both of certificate and private_key, or none")
+        return self
+
+    @property
+    def name(self) -> str:
+        """In records and metrics."""
+        if self.folder is not None:
+            return str(self.folder)
+        return f"tls://{self.syslog}" if self.syslog is not None else (self.https or "").partition("?")[0]
+
+
+class AuditSection(Section):
+    """The record of what happened."""
+
+    witnesses: tuple[WitnessSection, ...] = ()
+    """Where each checkpoint is sent, so that changes by somebody with root here are found."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        names = [each.name for each in self.witnesses]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise wrong("is there twice", f"witnesses[{index}]", "remove one of them")
+        return self
+
+
 class Settings(Section):
     """The whole of `gateway.yaml`."""
 
@@ -199,6 +255,7 @@ class Settings(Section):
     limits: LimitsSection = LimitsSection()
     timeouts: TimeoutsSection = TimeoutsSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    audit: AuditSection = AuditSection()
     node: NodeName | None = None
     """This machine's name in the audit record. By default the host name."""
     users: UsersSection | None = None
@@ -214,6 +271,16 @@ class Settings(Section):
             hint = "whoever copies the state must not get its key: keep it elsewhere, like /etc/btb/key"
             raise wrong("is inside state_dir", hint=hint)
         return source
+
+    @field_validator("audit")
+    @classmethod
+    def _is_witnessed_elsewhere(cls, audit: AuditSection, before: ValidationInfo) -> AuditSection:
+        state_dir = before.data.get("state_dir")
+        for index, each in enumerate(audit.witnesses):
+            if each.folder is not None and state_dir is not None and each.folder.is_relative_to(state_dir):
+                hint = "whoever changes the state must not reach it: mount a folder of another machine"
+                raise wrong("is inside state_dir", f"witnesses[{index}].folder", hint)
+        return audit
 
     @property
     def login_host(self) -> str:

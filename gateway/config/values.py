@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
@@ -19,6 +20,7 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LONGEST_DOMAIN = 253 - len("account.")
 _SIZE = re.compile(r"([0-9]{1,9})(KiB|MiB|GiB)", re.ASCII)
 _SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+SYSLOG_PORT = 6514
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", re.ASCII)
 
 
@@ -59,6 +61,45 @@ class ListenAddress:
         if isinstance(address, IPv6Address) != bool(match[1]):
             raise ValueError("brackets are for IPv6 addresses")
         return cls(str(address), port)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsAddress:
+    """A server that speaks TLS."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_syslog(value: object) -> TlsAddress:
+    """`tls://host[:port]`; 6514 is the port of RFC 5425."""
+    parts = _split_url(value, "tls", hint="for example tls://logs.example.com:6514")
+    if parts.path or parts.query:
+        raise wrong("needs a host and a port, and nothing after them", hint="for example tls://logs.example.com:6514")
+    return TlsAddress(parts.hostname or "", parts.port or SYSLOG_PORT)
+
+
+def parse_https(value: object) -> str:
+    return _split_url(value, "https", hint="for example https://witness.example.com/checkpoints").geturl()
+
+
+def _split_url(value: object, scheme: str, hint: str) -> SplitResult:
+    message = f"needs an address that begins with {scheme}://"
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise wrong(message, hint=hint)
+    try:
+        parts = urlsplit(value)
+        is_whole = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise wrong(message, hint=hint)
+    if "@" in parts.netloc or parts.fragment:
+        raise wrong("may have neither a user nor a fragment", hint="a secret is given as token: {file: …}")
+    return parts
 
 
 def parse_domain(value: object) -> str:
@@ -138,6 +179,8 @@ Seconds = Annotated[int, PlainValidator(parse_duration)]
 Bytes = Annotated[int, PlainValidator(parse_size)]
 Domain = Annotated[str, PlainValidator(parse_domain)]
 Listen = Annotated[ListenAddress, PlainValidator(ListenAddress.parse)]
+Syslog = Annotated[TlsAddress, PlainValidator(parse_syslog)]
+Https = Annotated[str, PlainValidator(parse_https)]
 PlacedPath = Annotated[Path, PlainValidator(place_path)]
 UserName = Annotated[str, spelled(r"[a-z_][a-z0-9_-]{0,31}", "lower-case letters, digits, '-' and '_', 32 at most")]
 NodeName = Annotated[str, spelled(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}", "letters, digits, '.', '-' and '_', 63 at most")]

@@ -19,6 +19,10 @@ class StoreUnavailable(Unavailable):
     """The store did not answer in time, or answered with an error."""
 
 
+class StoreTampered(StoreUnavailable):
+    """What the store says of authority was not written by us, or is older than what it said before."""
+
+
 class JournalUnavailable(Unavailable):
     """The audit journal could not be written in time."""
 

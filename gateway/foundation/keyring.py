@@ -15,7 +15,7 @@ from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gateway.foundation.entropy import Entropy
 
 Process = Literal["supervisor", "worker", "portal", "keeper"]
-KeyKind = Literal["symmetric", "ec-p256", "ed25519"]
+KeyKind = Literal["symmetric", "ec-p256"]
 
 
 SETTLES = 15.0
@@ -88,13 +88,21 @@ PURPOSES: tuple[Purpose, ...] = (
         "the portal seals every row anew; older ones are kept, since older snapshots need them",
     ),
     Purpose(
-        "journal",
-        "ed25519",
-        frozenset({"keeper"}),
-        "signs checkpoints of the audit journal",
-        "history since the last checkpoint that left the node can be rewritten",
-        "not by this command: whoever verifies has to be shown the next public key by the last",
+        "seal",
+        "symmetric",
+        frozenset({"worker", "portal", "keeper"}),
+        "seals what the store says of people, sessions, tokens and tenants",
+        "whoever can write the store as well can make an administrator",
+        "not by this command: all rows have to be taken as they are, with `store reseal`",
         is_rotatable=False,
+    ),
+    Purpose(
+        "journal",
+        "symmetric",
+        frozenset({"keeper"}),
+        "encrypts the key that signs checkpoints of the audit journal, which the keeper makes anew every hour",
+        "with state_dir as well: history since that key began, within the hour, can be signed anew",
+        "the next key, within the hour, is sealed with it; older ones are kept",
     ),
     Purpose(
         "snapshot",
@@ -118,7 +126,7 @@ BY_NAME: Mapping[str, Purpose] = {purpose.name: purpose for purpose in PURPOSES}
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """One version of a key, unwrapped. `material`: 32 raw bytes (symmetric, Ed25519 seed) or PKCS#8 DER (EC)."""
+    """One version of a key, unwrapped. `material`: 32 raw bytes (symmetric) or PKCS#8 DER (EC)."""
 
     purpose: str
     id: str
@@ -133,9 +141,6 @@ class Key:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{self!r} is not an EC key")
         return key
-
-    def ed25519_private_key(self) -> ed25519.Ed25519PrivateKey:
-        return ed25519.Ed25519PrivateKey.from_private_bytes(self.material)
 
     def derive(self, label: str, length: int = 32) -> bytes:
         """A sub-key for one use (HKDF-SHA256, RFC 5869)."""

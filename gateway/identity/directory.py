@@ -83,6 +83,12 @@ class Directory:
         copy = self._follower.copy
         return -1 if copy is None else copy.position
 
+    @property
+    def broken(self) -> frozenset[str]:
+        """Ids of people, sessions and tokens, and `tenant:<name>`, that are refused because somebody wrote to them."""
+        copy = self._follower.copy
+        return frozenset() if copy is None else copy.broken
+
     def knows_tenant(self, name: str) -> bool:
         copy = self._follower.copy
         return copy is not None and name in copy.tenants

@@ -34,11 +34,12 @@ class NewFactors:
 
 
 def password_hash(connection: Connection, keys: KeySet, person: str, instead: str = "") -> str | None:
-    """None if there is none, or if it was not sealed by us for this person. `instead`: what is opened where there is
-    none, so that the time tells nothing."""
-    found = factors.password(connection, person)
+    """None if there is none, or if it was not sealed by us for this person, or not as it is now. `instead`: what is
+    opened where there is none, so that the time tells nothing."""
+    # Asked for nobody as well: a name that no account has must not be the one that costs less (ASVS 6.3.8).
+    found, are_genuine = factors.password(connection, person), factors.are_genuine(connection, person)
     opened = open_hash(keys, person, instead if found is None else found.hash)
-    return None if found is None else opened
+    return opened if found is not None and are_genuine else None
 
 
 def put_password(
@@ -49,7 +50,8 @@ def put_password(
 
 
 def usable_authenticators(connection: Connection, person: str) -> tuple[Authenticator, ...]:
-    return tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+    usable = tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+    return usable if factors.are_genuine(connection, person) else ()
 
 
 def generation(connection: Connection, person: str) -> str:

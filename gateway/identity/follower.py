@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from gateway.foundation.clock import Clock
-from gateway.foundation.errors import StoreUnavailable
+from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.identity.live_copy import LiveCopy, News, load_copy, read_news
 from gateway.metrics import Metrics
 from gateway.store.reader import Reader
@@ -121,7 +121,7 @@ class Follower:
             return await self._load(reopen=copy is not None)
         version, position = copy.version, copy.position
         news = await self._reader.ask(lambda reader: read_news(reader, version, position), DEADLINE_SECONDS)
-        if news is None:
+        if news is None or not copy.fits(news):
             return await self._load(reopen=False)
         changed = copy.apply(news)
         self._observe(news)
@@ -136,6 +136,7 @@ class Follower:
             if reopen:
                 reader.reopen()
             fresh = load_copy(reader, now)
+            _require_sound(fresh, old)
             # Compared here and not on the event loop, which 100,000 sessions would hold up.
             return fresh, frozenset() if old is None else old.differences(fresh)
 
@@ -158,6 +159,18 @@ class Follower:
             ended = self.copy.drop_ended(self._clock.now())
         self._metrics.set("gateway_sessions", float(len(self.copy.sessions)))
         return ended
+
+
+def _require_sound(fresh: LiveCopy, old: LiveCopy | None) -> None:
+    """A store that doesn't add up is good for whoever remembers a better time, but for what has changed since. Raises
+    StoreTampered."""
+    if old is not None and fresh.stamp < old.stamp:
+        raise StoreTampered("the store is older than it was: somebody has put back a copy")
+    if fresh.adds_up and (old is not None or not fresh.is_locked):
+        return
+    if old is None:
+        raise StoreTampered("the store was tampered with: see `store check`")
+    log.critical("the store was tampered with: %d things count as ended", len(fresh.remember(old)))
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

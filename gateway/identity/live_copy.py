@@ -2,16 +2,22 @@
 
 Law: a copy stands at one position of the change feed. What was loaded while the feed took a step is loaded again, so
 that a revocation can't fall between a read and the position that it is filed under.
+
+Law: a step is taken only if what it changed is what the store's tally changed (`store.seals`). Otherwise a notice of a
+change was missed, or a row was put back as it once was: everything is loaded anew, and if that doesn't add up either,
+what is not as it was remembered counts as ended.
 """
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.foundation.principal import Credential, Principal
 from gateway.store.changes import Change, ChangeKind
 from gateway.store.people import Person
-from gateway.store.reader import LiveState, Reader
+from gateway.store.reader import LiveState, Loaded, Reader, seal_id
+from gateway.store.seals import MODULUS, Tally
 from gateway.store.sessions import LiveSession, Session
+from gateway.store.tenants import Tenant
 from gateway.store.tokens import ServiceToken
 
 Value = TypeVar("Value")
@@ -31,14 +37,27 @@ class News:
     sessions: tuple[tuple[str, LiveSession | None], ...] = ()
     people: tuple[tuple[str, Person | None], ...] = ()
     tokens: tuple[tuple[str, ServiceToken | None], ...] = ()
-    tenants: frozenset[str] | None = None
+    tenants: tuple[tuple[str, Tenant | None], ...] = ()
+    elements: tuple[tuple[str, int], ...] = ()
+    """What each of these adds to the tally now."""
+    broken: frozenset[str] = frozenset()
+    """Ids of those that are not genuine, and None above."""
+    tally: Tally | None = None
+    """At this position; None if the store did not rest long enough to tell."""
 
 
 class LiveCopy:
     """Built on the reader's thread, then only touched on the event loop."""
 
     def __init__(self, state: LiveState, version: int) -> None:
-        self.version, self.position = version, state.position
+        self.version, self.position, self.stamp = version, state.position, state.tally.stamp
+        self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
+        self.broken = state.broken
+        """Ids of what is not genuine, and counts as ended."""
+        self._elements = state.elements
+        self._sum = sum(state.elements.values()) % MODULUS
+        self._gap = state.tally.live - self._sum
+        """By how much the tally differs from all that is here: 0, unless the seals were changed."""
         self.tenants = state.tenants
         self.sessions: dict[str, Session] = {session.id: session for session in state.sessions}
         self.people: dict[str, Person] = {person.id: person for person in state.people}
@@ -91,6 +110,26 @@ class LiveCopy:
             version=self.position,
         )
 
+    def fits(self, news: News) -> bool:
+        """Whether the store's tally has changed by what the news say, and not back."""
+        if news.tally is None:
+            return True
+        changed = sum(element - self._elements.get(key, 0) for key, element in news.elements)
+        adds_up = (self._sum + changed + self._gap - news.tally.live) % MODULUS == 0
+        return adds_up and news.tally.stamp >= self.stamp
+
+    def remember(self, older: "LiveCopy") -> frozenset[str]:
+        """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""
+        keys = self._elements.keys() | older._elements.keys()
+        doubtful = frozenset(key for key in keys if self._elements.get(key) != older._elements.get(key))
+        for key in doubtful:
+            self._put_session(key, None)
+            self._put_token(key, None)
+            _put(self.people, key, None)
+        self.tenants = frozenset(name for name in self.tenants if tenant_id(name) not in doubtful)
+        self.broken |= doubtful
+        return doubtful
+
     def apply(self, news: News) -> frozenset[str]:
         """Step to the position of the news. The ids of all that changed."""
         for session, live in news.sessions:
@@ -99,8 +138,12 @@ class LiveCopy:
             _put(self.people, person, found)
         for token, service in news.tokens:
             self._put_token(token, service)
-        self.tenants = self.tenants if news.tenants is None else news.tenants
+        for name, tenant in news.tenants:
+            self.tenants = self.tenants - {name} if tenant is None else self.tenants | {name}
+        self._take_elements(news.elements)
+        self.broken = self.broken - {key for key, _ in news.elements} | news.broken
         self.version, self.position = news.version, news.position
+        self.stamp = self.stamp if news.tally is None else news.tally.stamp
         return frozenset(change_id(change) for change in news.changes)
 
     def differences(self, newer: "LiveCopy") -> frozenset[str]:
@@ -123,6 +166,13 @@ class LiveCopy:
         for token in tokens:
             self._put_token(token, None)
         return frozenset((*sessions, *tokens))
+
+    def _take_elements(self, elements: tuple[tuple[str, int], ...]) -> None:
+        for key, element in elements:
+            self._sum += element - self._elements.pop(key, 0)
+            if element:
+                self._elements[key] = element
+        self._sum %= MODULUS
 
     def _host_tokens(self) -> dict[str, frozenset[bytes]]:
         return {session: frozenset(hashes) for session, hashes in self._hashes_of.items()}
@@ -172,8 +222,7 @@ def change_id(change: Change) -> str:
 
 
 def tenant_id(name: str) -> str:
-    """Tenants are called by names that could be anything; ids of people, sessions and tokens begin with their kind."""
-    return f"tenant:{name}"
+    return seal_id("tenant", name)
 
 
 def _load(reader: Reader, news: News) -> tuple[News, bool]:
@@ -181,19 +230,26 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
     sessions = [(key, reader.load_session_by_id(key)) for key in _keys(news.changes, "session")]
     people = [(key, reader.load_person(key)) for key in _keys(news.changes, "person")]
     tokens = [(key, reader.load_token_by_id(key)) for key in _keys(news.changes, "token")]
+    tenants = [(key, reader.load_tenant(key)) for key in _keys(news.changes, "tenant")]
+    found: list[tuple[str, Loaded[Any]]] = [
+        *sessions,
+        *people,
+        *tokens,
+        *((tenant_id(key), each) for key, each in tenants),
+    ]
+    tally = reader.tally()
+    is_still = all(each.position == news.position for each in (tally, *(each for _, each in found)))
     loaded = replace(
         news,
-        sessions=tuple((key, found.value) for key, found in sessions),
-        people=tuple((key, found.value) for key, found in people),
-        tokens=tuple((key, found.value) for key, found in tokens),
-        tenants=reader.tenants() if _keys(news.changes, "tenant") else None,
+        sessions=tuple((key, each.value) for key, each in sessions),
+        people=tuple((key, each.value) for key, each in people),
+        tokens=tuple((key, each.value) for key, each in tokens),
+        tenants=tuple((key, each.value) for key, each in tenants),
+        elements=tuple((key, each.element) for key, each in found),
+        broken=frozenset(key for key, each in found if each.is_broken),
+        tally=tally.value if is_still else None,
     )
-    positions = [
-        *(found.position for _, found in sessions),
-        *(found.position for _, found in people),
-        *(found.position for _, found in tokens),
-    ]
-    return loaded, all(position == news.position for position in positions)
+    return loaded, is_still
 
 
 def _keys(changes: tuple[Change, ...], kind: ChangeKind) -> list[str]:

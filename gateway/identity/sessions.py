@@ -64,6 +64,8 @@ def find_live(connection: Connection, session: str, now: float, idle_seconds: fl
     found = sessions.get(connection, session)
     if found is None or found.ended_at is not None or now >= min(found.until, found.last_used + idle_seconds):
         return None
+    if not sessions.is_genuine(connection, session):
+        return None
     person = people.get(connection, found.person)
     return found if person is not None and person.is_active else None
 
@@ -77,7 +79,7 @@ def hand_over(connection: Connection, minter: Minter, session: str, request: Sig
             code_hash=code.hashed,
             session=session,
             host=request.host,
-            target=_seal_target(minter, code.hashed, request.target),
+            target=_seal_target(minter, _bound_to(code.hashed, session, request.host), request.target),
             nonce_hash=request.nonce_hash,
             expires_at=minter.clock.now() + CODE_SECONDS,
         ),
@@ -107,27 +109,27 @@ def _arrive(connection: Connection, minter: Minter, found: hand_overs.HandOver, 
     # That the session has not ended the store has seen; whether its person may still sign in, we see (CVE-2026-95754).
     session = find_live(connection, found.session, now, idle_seconds=float("inf"))
     token = None if session is None else give_host_token(connection, minter, found.session, found.host)
-    target = _open_target(minter, found.code_hash, found.target)
+    target = _open_target(minter, _bound_to(found.code_hash, found.session, found.host), found.target)
     if session is None or token is None or target is None:
         return None
     return Redeemed(session.person, session.id, token, target, nonce_cookie)
 
 
-# A query may hold what an application means to keep secret, so the store, its log and its copies see it sealed.
+# A query may hold what an application means to keep secret, so the store, its log and its copies see it sealed. That it
+# opens for this session and host alone keeps whoever writes to the store from redeeming a code of theirs for another's.
 
 
-def _seal_target(minter: Minter, code_hash: bytes, target: str) -> str:
-    sealed = seal(minter.keys.current, target.encode(), _bound_to(code_hash), minter.entropy)
-    return base64.b64encode(sealed).decode("ascii")
+def _seal_target(minter: Minter, bound_to: str, target: str) -> str:
+    return base64.b64encode(seal(minter.keys.current, target.encode(), bound_to, minter.entropy)).decode("ascii")
 
 
-def _open_target(minter: Minter, code_hash: bytes, sealed: str) -> str | None:
-    target = unseal(minter.keys, base64.b64decode(sealed), _bound_to(code_hash))
+def _open_target(minter: Minter, bound_to: str, sealed: str) -> str | None:
+    target = unseal(minter.keys, base64.b64decode(sealed), bound_to)
     return None if target is None else target.decode()
 
 
-def _bound_to(code_hash: bytes) -> str:
-    return f"hand-over/{code_hash.hex()}"
+def _bound_to(code_hash: bytes, session: str, host: str) -> str:
+    return f"hand-over/{code_hash.hex()}/{session}/{host}"
 
 
 def listing(store: Store, clock: Clock, name: str | None = None) -> tuple[Session, ...]:

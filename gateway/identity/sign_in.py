@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from gateway.foundation.addresses import client_prefix
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.keyring import KeySet
+from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
 from gateway.identity.claims import Claim, Found, look_up, why_not
@@ -194,6 +194,7 @@ class SignIn:
                 since=now,
                 expires_at=now + PENDING_SECONDS,
                 request=claim.request,
+                sealed=seal(self._keys.session.current, b"", _proof(person, token.hashed), self._entropy),
             ),
         )
         return PasswordAccepted(person, token.text)
@@ -203,6 +204,8 @@ class SignIn:
         begun = pending.find(connection, hashed, now)
         person = None if begun is None or begun.person is None else people.get(connection, begun.person)
         if begun is None or person is None or begun.stage != Step.CODE:
+            return Refused(Why.EXPIRED_SIGN_IN)
+        if unseal(self._keys.session, begun.sealed or b"", _proof(person.id, hashed)) is None:
             return Refused(Why.EXPIRED_SIGN_IN)
         generation = factors.generation(connection, person.id)
         device = self._device(person.name, client)
@@ -267,6 +270,11 @@ class SignIn:
 
     def _open(self, request: str | None) -> SignInRequest | None:
         return None if request is None else open_request(self._keys.hand_over, request, self._clock)
+
+
+def _proof(person: str, token_hash: bytes) -> str:
+    """That the password was this person's is not for the store to say: the row is bound to both."""
+    return f"sign-in/{person}/{token_hash.hex()}"
 
 
 def _described(client: Client) -> str:

@@ -1,9 +1,10 @@
 """The change feed: which person, session, token or tenant changed, in the order in which it took effect.
 
 Law: every function of this package that changes authority records it here in the same transaction, so that a change
-without its entry can't exist; high-frequency rows (throttle, last use) never do, so that guesses don't flush the
-workers' copies. Positions only grow and are seen in order: SQLite has one writer at a time. (A database with several
-must let one transaction at a time into `record`.)
+without its entry can't exist, and before its first statement, so that it is known whether what it changes was genuine
+(`seals`); high-frequency rows (throttle, last use) never do, so that guesses don't flush the workers' copies. Positions
+only grow and are seen in order: SQLite has one writer at a time. (A database with several must let one transaction at
+a time into `record`.)
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from gateway.store import seals
 from gateway.store.tables import CHANGES, META
 
 ChangeKind = Literal["person", "session", "token", "tenant"]
@@ -50,6 +52,7 @@ def record(connection: Connection, kind: ChangeKind, key: str, now: float) -> No
 def record_all(connection: Connection, kind: ChangeKind, keys: Iterable[str], now: float) -> None:
     rows = [{"kind": kind, "key": key, "at": now} for key in keys]
     if rows:
+        seals.will_change(connection, kind, [str(row["key"]) for row in rows])
         connection.execute(insert(CHANGES), rows)
 
 

@@ -13,7 +13,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.store.authority import Ledger
 from gateway.store.faults import mapped
+from gateway.store.seals import Seals
 from gateway.store.sqlite import Sqlite
 from gateway.store.thread import IsAbandoned, JobThread
 
@@ -23,6 +25,9 @@ Work = Callable[[Connection], Result]
 
 class Backend(Protocol):
     """What each database does in its own way."""
+
+    def exists(self) -> bool:
+        """Whether there is a database at all, an empty one perhaps."""
 
     def create(self) -> None:
         """Make an empty database where there is none."""
@@ -53,16 +58,16 @@ def backend(url: str, state_dir: Path) -> Backend:
 class Store:
     """The writing side. Several processes hold one each; threads may share one."""
 
-    def __init__(self, backend: Backend, *, read_only: bool = False) -> None:
-        self.backend = backend
-        self._engine = backend.engine(read_only=read_only)
-        self._reading = backend.engine(read_only=True)
+    def __init__(self, backend: Backend, seals: Seals, *, read_only: bool = False) -> None:
+        self.backend, self.seals = backend, seals
+        self._engine = backend.engine(read_only=read_only).execution_options(seals=seals)
+        self._reading = backend.engine(read_only=True).execution_options(seals=seals)
         self._thread = JobThread("store")
 
     @classmethod
-    def open(cls, url: str, state_dir: Path, *, read_only: bool = False) -> "Store":
+    def open(cls, url: str, state_dir: Path, seals: Seals, *, read_only: bool = False) -> "Store":
         """Touches nothing yet: that it exists and is ours shows at the first use (or in `migrate`)."""
-        return cls(backend(url, state_dir), read_only=read_only)
+        return cls(backend(url, state_dir), seals, read_only=read_only)
 
     def __repr__(self) -> str:
         return f"Store({self.backend!r}, {self._engine.pool.status()})"
@@ -92,7 +97,11 @@ class Store:
         with mapped():
             self.backend.check()
             with engine.begin() as connection:
+                ledger = Ledger(connection)
+                if engine is self._engine:
+                    connection.execution_options(ledger=ledger)
                 result = work(connection)
+                ledger.settle()
                 if is_abandoned():
                     raise StoreUnavailable("nobody waits for this any more: rolled back")
                 return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from gateway.foundation.errors import NotFound
+from gateway.store import factors, seals
 from gateway.store.faults import conflict
 from gateway.store.tables import ENROLMENTS, PEOPLE
 
@@ -18,6 +19,7 @@ class Enrolment:
 
 def add(connection: Connection, enrolment: Enrolment) -> None:
     """Raises NotFound."""
+    seals.will_change(connection, "factors", (enrolment.person,))
     connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.person == enrolment.person))
     with conflict(NotFound(f"there is no person {enrolment.person!r}")):
         connection.execute(
@@ -30,21 +32,26 @@ def add(connection: Connection, enrolment: Enrolment) -> None:
 def find(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
     """For showing the form: nothing is spent, since mail scanners and browsers look at links before people do."""
     row = connection.execute(select(ENROLMENTS).where(*_usable(token_hash, now))).one_or_none()
-    return Enrolment(*row) if row else None
+    return Enrolment(*row) if row is not None and factors.are_genuine(connection, row.person) else None
 
 
 def spend(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
     """The enrolment, for exactly one caller. None if expired, spent, or its person is not active."""
-    row = connection.execute(delete(ENROLMENTS).where(*_usable(token_hash, now)).returning(*ENROLMENTS.c)).one_or_none()
-    return Enrolment(*row) if row else None
+    found = find(connection, token_hash, now)
+    if found is not None:
+        drop_of_person(connection, found.person)
+    return found
 
 
 def drop_of_person(connection: Connection, person: str) -> int:
+    seals.will_change(connection, "factors", (person,))
     return connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.person == person)).rowcount
 
 
 def sweep(connection: Connection, now: float) -> int:
-    return connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.expires_at <= now)).rowcount
+    expired = ENROLMENTS.c.expires_at <= now
+    seals.will_change(connection, "factors", connection.execute(select(ENROLMENTS.c.person).where(expired)).scalars())
+    return connection.execute(delete(ENROLMENTS).where(expired)).rowcount
 
 
 def _usable(token_hash: bytes, now: float) -> tuple[ColumnElement[bool], ...]:

@@ -5,16 +5,16 @@ session, token, link and half-done sign-in: people sign in again, and services g
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, select, update
 
-from gateway.store import sessions, tokens
-from gateway.store.tables import AUTHENTICATORS, ENROLMENTS, HAND_OVERS, META, PENDING
+from gateway.store import seals, sessions, tokens
+from gateway.store.seals import Stamp
+from gateway.store.tables import AUTHENTICATORS, ENROLMENTS, HAND_OVERS, PENDING
 
 RESTORED = "restored"
 
-_EPOCH = "epoch"
 _STEP_SECONDS = 30
 
 
@@ -28,22 +28,26 @@ class Remains:
 
 
 def current(connection: Connection) -> int:
-    return int(connection.execute(select(META.c.value).where(META.c.name == _EPOCH)).scalar_one())
+    return seals.tally(connection).stamp.epoch
 
 
-def begin(connection: Connection, now: float, replaced: Remains | None) -> int:
+def begin(connection: Connection, now: float, replaced: Remains | None, *, at_least: int = 0) -> int:
     """Start the next epoch, and say its number.
 
     `replaced`: of the store before this one, so that no code is good for a second time and no number stands for two
-    epochs; None if it can't be known, and then every code up to this moment counts as used.
+    epochs; None if it can't be known, and then every code up to this moment counts as used. `at_least`: the number
+    must be this or more.
     """
     sessions.end_all(connection, RESTORED, now)
     tokens.revoke_all(connection, now)
+    people = select(AUTHENTICATORS.c.person).union(select(ENROLMENTS.c.person))
+    seals.will_change(connection, "factors", connection.execute(people).scalars())
     for table in (HAND_OVERS, PENDING, ENROLMENTS):
         connection.execute(delete(table))
     _spend_codes(connection, now, replaced)
-    number = max(current(connection), replaced.epoch if replaced else 0) + 1
-    connection.execute(update(META).where(META.c.name == _EPOCH).values(value=number))
+    before = seals.tally(connection)
+    number = max(at_least, before.stamp.epoch + 1, replaced.epoch + 1 if replaced else 0)
+    seals.write_tally(connection, replace(before, stamp=Stamp(number, before.stamp.revision)))
     return number
 
 

@@ -1,7 +1,7 @@
 """Which role a person holds where. A grant names a declared, open tenant, `*` (every customer) or `-` (none)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, Delete, delete, insert, select
 
@@ -18,18 +18,19 @@ def add(connection: Connection, person: str, grant: Grant, now: float) -> None:
     """Replaces the same grant with another end. Raises NotFound for an unknown person or tenant."""
     _require_person(connection, person)
     tenants.require_nameable(connection, grant.tenant, ANYWHERE)
+    changes.record(connection, "person", person, now)
     connection.execute(_one(person, grant.role, grant.tenant))
     connection.execute(
         insert(PERSON_GRANTS).values(person=person, role=grant.role, tenant=grant.tenant, until=grant.until)
     )
-    changes.record(connection, "person", person, now)
 
 
 def remove(connection: Connection, person: str, grant: Grant, now: float) -> bool:
     """Whether there was one; its `until` does not matter."""
-    if not connection.execute(_one(person, grant.role, grant.tenant)).rowcount:
+    if (grant.role, grant.tenant) not in {(held.role, held.tenant) for held in of(connection, person)}:
         return False
     changes.record(connection, "person", person, now)
+    connection.execute(_one(person, grant.role, grant.tenant))
     return True
 
 
@@ -38,9 +39,15 @@ def of(connection: Connection, person: str) -> frozenset[Grant]:
     return frozenset(Grant(role, tenant, until) for _, role, tenant, until in rows)
 
 
-def everyone(connection: Connection) -> Mapping[str, frozenset[Grant]]:
-    """By person; who holds none is missing."""
-    return gathered(connection.execute(select(PERSON_GRANTS)))
+def everyone(connection: Connection, people: Sequence[str] | None = None) -> Mapping[str, frozenset[Grant]]:
+    """By person; who holds none is missing. Of these people, or of all."""
+    query = select(PERSON_GRANTS)
+    return gathered(connection.execute(query if people is None else query.where(PERSON_GRANTS.c.person.in_(people))))
+
+
+def content(grants: Iterable[Grant]) -> tuple[tuple[str, str, float | None], ...]:
+    """Sealed with whoever holds them."""
+    return tuple(sorted((grant.role, grant.tenant, grant.until) for grant in grants))
 
 
 def gathered(rows: Iterable[AnyRow]) -> Mapping[str, frozenset[Grant]]:

@@ -9,23 +9,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, select
 
-from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.foundation.errors import GatewayError, StoreTampered, StoreUnavailable
+from gateway.store import authority
 from gateway.store.engine import Store
 from gateway.store.faults import mapped
+from gateway.store.seals import Stamp
+from gateway.store.tables import META
+
+_BEFORE_SEALS = (None, "0001")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def migrate(store: Store) -> None:
+def migrate(store: Store, *, is_known: bool = False) -> int:
     """Make the store if there is none, and bring it up to date. Does nothing when it is; safe beside another one.
 
-    Raises GatewayError if it is newer than this code, StoreUnavailable if it can't be used.
+    How many contents were sealed, for the first time. `is_known`: it was here, and sealed, before: then it is never
+    made, and never sealed again. Raises StoreTampered if it would have to be, GatewayError if it is newer than this
+    code, StoreUnavailable if it can't be used.
     """
     with mapped(), store.backend.migration_lock():
+        if is_known and not store.backend.exists():
+            raise StoreTampered("the store is gone: put back a copy with `snapshot restore`")
         store.backend.create()
-        store.run(_upgrade)
+        return store.run(lambda connection: _upgrade(connection, is_known=is_known))
 
 
 def require_current(store: Store) -> None:
@@ -59,11 +68,24 @@ def require_known(revision: str | None) -> None:
         )
 
 
-def _upgrade(connection: Connection) -> None:
-    require_known(schema(connection))
+def _upgrade(connection: Connection, *, is_known: bool) -> int:
+    before = schema(connection)
+    require_known(before)
+    is_sealed = before not in _BEFORE_SEALS
+    if is_known and not is_sealed:
+        raise StoreTampered("the store has no seals, and it had: put back a copy with `snapshot restore`")
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return 0 if is_sealed else authority.reseal(connection, Stamp(_epoch_before_seals(connection), revision=0))
+
+
+def _epoch_before_seals(connection: Connection) -> int:
+    """It was in a row of `META` then."""
+    which = META.c.name == "epoch"
+    number = int(connection.execute(select(META.c.value).where(which)).scalar_one())
+    connection.execute(delete(META).where(which))
+    return number
 
 
 def _config() -> Config:

@@ -4,6 +4,7 @@ A load says at which position of the feed it was true, so that whoever keeps it 
 One call at a time: a second one that comes while the first is stuck is refused after `PATIENCE` seconds.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, ScalarSelect, select
+from sqlalchemy import Connection, select
 
 from gateway.foundation.errors import StoreUnavailable
-from gateway.store import changes, epoch, people, sessions, tenants, tokens
+from gateway.store import changes, people, seals, sessions, tenants, tokens
 from gateway.store.changes import Feed
 from gateway.store.engine import backend
 from gateway.store.faults import mapped
 from gateway.store.people import Person
+from gateway.store.seals import LIVE, MODULUS, Content, Kind, Seals, Tally
 from gateway.store.sessions import HostToken, LiveSession, Session
-from gateway.store.tables import ACTIVITY, HOST_TOKENS, SESSIONS
+from gateway.store.tables import ACTIVITY
+from gateway.store.tenants import Tenant
 from gateway.store.thread import JobThread
 from gateway.store.tokens import ServiceToken
 
@@ -32,10 +35,14 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Value]):
-    """A value as it was at `position` of the feed; None if there is no such thing, or it has ended."""
+    """A value as it was at `position` of the feed; None if there is no such thing, it has ended, or is not genuine."""
 
     position: int
     value: Value | None
+    element: int = 0
+    """What it adds to the tally."""
+    is_broken: bool = False
+    """It is there, or was, and is not genuine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,13 @@ class LiveState:
     """All that a worker needs to know at its start, as it was at one moment."""
 
     position: int
-    epoch: int
+    tally: Tally
+    adds_up: bool
+    """False: seals were changed, so that something here may be older than it should be."""
+    elements: dict[str, int]
+    """What each thing adds to the tally, by its `seal_id`."""
+    broken: frozenset[str]
+    """`seal_id` of what is not genuine, and missing below."""
     sessions: list[Session]
     host_tokens: list[HostToken]
     """Of those sessions, and of no others."""
@@ -57,17 +70,17 @@ class LiveState:
 class Reader:
     """A reader never sees its own past: after `reopen` its holder must forget everything that it loaded before."""
 
-    def __init__(self, url: str, state_dir: Path) -> None:
-        self._url, self._state_dir = url, state_dir
+    def __init__(self, url: str, state_dir: Path, seals: Seals) -> None:
+        self._url, self._state_dir, self._seals = url, state_dir, seals
         self._turn = threading.Lock()
         self._thread = JobThread("store-reader")
         with mapped():
             self._open()
 
     @classmethod
-    def open(cls, url: str, state_dir: Path) -> "Reader":
+    def open(cls, url: str, state_dir: Path, seals: Seals) -> "Reader":
         """Raises StoreUnavailable if there is no store yet."""
-        return cls(url, state_dir)
+        return cls(url, state_dir, seals)
 
     def __repr__(self) -> str:
         return f"Reader({self._backend!r})"
@@ -99,48 +112,48 @@ class Reader:
     def position(self) -> int:
         return self._read(changes.position)
 
+    def tally(self) -> Loaded[Tally]:
+        """Raises StoreTampered."""
+        return self._read(lambda connection: Loaded(changes.position(connection), seals.tally(connection)))
+
     def load_all_live(self, now: float) -> LiveState:
-        return self._read(lambda connection: _live_state(connection, now))
-
-    def load_session(self, token_hash: bytes) -> Loaded[LiveSession]:
-        """The session that this host token stands for. An ended one is None; `until` is for the caller to see."""
-
-        owner = select(HOST_TOKENS.c.session).where(HOST_TOKENS.c.token_hash == token_hash)
-        return self._load(lambda connection: _live_session(connection, owner.scalar_subquery()))
+        with _no_collection():
+            return self._read(lambda connection: live_state(connection, now))
 
     def load_session_by_id(self, session: str) -> Loaded[LiveSession]:
-        return self._load(lambda connection: _live_session(connection, session))
+        """An ended one is None; `until` is for the caller to see."""
+        return self._load("session", session, _live_session, lambda live: sessions.content(*live))
 
     def load_person(self, person: str) -> Loaded[Person]:
         """Also a disabled one, marked so; a removed one is None."""
-
-        def load(connection: Connection) -> Person | None:
-            found = people.get(connection, person)
-            return None if found is None or found.removed_at is not None else found
-
-        return self._load(load)
-
-    def load_token(self, token_hash: bytes) -> Loaded[ServiceToken]:
-        """A revoked one is None; `expires_at` is for the caller to see."""
-        return self._load(lambda connection: tokens.find(connection, token_hash))
+        return self._load("person", person, _person, people.content)
 
     def load_token_by_id(self, token: str) -> Loaded[ServiceToken]:
-        def load(connection: Connection) -> ServiceToken | None:
-            found = tokens.get(connection, token)
-            return None if found is None or found.revoked_at is not None else found
+        """A revoked one is None; `expires_at` is for the caller to see."""
+        return self._load("token", token, _token, tokens.content)
 
-        return self._load(load)
+    def load_tenant(self, name: str) -> Loaded[Tenant]:
+        """A closed one is None."""
+        return self._load("tenant", name, _tenant, tenants.content)
 
     def last_used(self, session: str) -> float | None:
         query = select(ACTIVITY.c.last_used).where(ACTIVITY.c.session == session)
         return self._read(lambda connection: connection.execute(query).scalar_one_or_none())
 
-    def tenants(self) -> frozenset[str]:
-        """Names of the open ones."""
-        return self._read(tenants.open_names)
+    def _load(
+        self,
+        kind: Kind,
+        key: str,
+        load: Callable[[Connection, str], Value | None],
+        content: Callable[[Value], Content | None],
+    ) -> Loaded[Value]:
+        def work(connection: Connection) -> Loaded[Value]:
+            value, position = load(connection, key), changes.position(connection)
+            held = seals.held(connection, kind, (key,)).get(key, seals.NOTHING)
+            is_genuine = held.fits(self._seals, None if value is None else content(value))
+            return Loaded(position, value if is_genuine else None, held.element(self._seals), not is_genuine)
 
-    def _load(self, load: Callable[[Connection], Value | None]) -> Loaded[Value]:
-        return self._read(lambda connection: Loaded(changes.position(connection), load(connection)))
+        return self._read(work)
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         with self._my_turn():
@@ -160,30 +173,87 @@ class Reader:
 
     def _open(self) -> None:
         there = backend(self._url, self._state_dir)
-        engine = there.engine(read_only=True)
+        engine = there.engine(read_only=True).execution_options(seals=self._seals)
         self._connection = engine.connect()
         self._backend, self._engine = there, engine
 
 
-def _live_state(connection: Connection, now: float) -> LiveState:
-    live = sessions.is_live(now)
-    rows = connection.execute(sessions.selected().where(*live))
-    tokens_of = select(HOST_TOKENS).join(SESSIONS, SESSIONS.c.id == HOST_TOKENS.c.session).where(*live)
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hundreds of thousands of values that all stay: looking for garbage among them is a quarter of a load's cost."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def seal_id(kind: Kind, key: str) -> str:
+    """Tenants are called by names that could be anything; ids of people, sessions and tokens begin with their kind."""
+    return f"tenant:{key}" if kind == "tenant" else key
+
+
+def live_state(connection: Connection, now: float) -> LiveState:
+    """All seals are computed here, and not read: if they are the tally's sum, nothing was tampered with."""
+    with_key, tally = seals.seals_of(connection), seals.tally(connection)
+    unended = sessions.unended(connection)
+    everybody, services = people.present(connection), tokens.unrevoked(connection)
+    opened = [tenant for tenant in tenants.listing(connection) if tenant.closed_at is None]
+    computed = {seal_id("tenant", tenant.name): with_key.of(tenants.content(tenant)) for tenant in opened}
+    computed |= {person.id: with_key.of(people.content(person) or ()) for person in everybody}
+    computed |= {token.id: with_key.of(tokens.content(token)) for token in services}
+    computed |= {session.id: with_key.of(sessions.content(session, held)) for session, held in unended}
+    elements = {key: with_key.element(sealed) for key, sealed in computed.items()}
+    adds_up, broken = sum(elements.values()) % MODULUS == tally.live, frozenset[str]()
+    if not adds_up:
+        elements, broken = _compared(connection, computed)
+        adds_up = sum(elements.values()) % MODULUS == tally.live
+    live = [each for each in unended if each.session.until > now and each.session.id not in broken]
     return LiveState(
         position=changes.position(connection),
-        epoch=epoch.current(connection),
-        sessions=[sessions.from_row(row) for row in rows],
-        host_tokens=[sessions.host_token_from_row(row) for row in connection.execute(tokens_of)],
-        people=people.listing(connection),
-        tokens=tokens.live(connection, now),
-        tenants=tenants.open_names(connection),
+        tally=tally,
+        adds_up=adds_up,
+        elements=elements,
+        broken=broken,
+        sessions=[each.session for each in live],
+        host_tokens=[token for each in live for token in each.host_tokens],
+        people=tuple(person for person in everybody if person.id not in broken),
+        tokens=tuple(token for token in services if token.id not in broken and not _is_over(token, now)),
+        tenants=frozenset(each.name for each in opened if seal_id("tenant", each.name) not in broken),
     )
 
 
-def _live_session(connection: Connection, session: str | ScalarSelect[str]) -> LiveSession | None:
-    query = sessions.selected().where(SESSIONS.c.id == session, SESSIONS.c.ended_at.is_(None))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    held = connection.execute(select(HOST_TOKENS).where(HOST_TOKENS.c.session == row.id))
-    return LiveSession(sessions.from_row(row), tuple(sessions.host_token_from_row(row) for row in held))
+def _compared(connection: Connection, computed: dict[str, bytes]) -> tuple[dict[str, int], frozenset[str]]:
+    """What each thing adds to the tally by the seals that are there, and what they don't fit."""
+    with_key = seals.seals_of(connection)
+    held = {seal_id(kind, key): each for kind in LIVE for key, each in seals.held(connection, kind).items()}
+    elements = {key: each.element(with_key) for key, each in held.items()}
+    broken = {
+        key
+        for key in held.keys() | computed.keys()
+        if (found := held.get(key, seals.NOTHING)).seal != computed.get(key) or found.void is not None
+    }
+    return elements, frozenset(broken)
+
+
+def _is_over(token: ServiceToken, now: float) -> bool:
+    return token.expires_at is not None and token.expires_at <= now
+
+
+def _live_session(connection: Connection, session: str) -> LiveSession | None:
+    return next(iter(sessions.unended(connection, (session,))), None)
+
+
+def _person(connection: Connection, person: str) -> Person | None:
+    return next(iter(people.present(connection, (person,))), None)
+
+
+def _token(connection: Connection, token: str) -> ServiceToken | None:
+    return next(iter(tokens.unrevoked(connection, (token,))), None)
+
+
+def _tenant(connection: Connection, name: str) -> Tenant | None:
+    found = tenants.find(connection, name)
+    return None if found is None or found.closed_at is not None else found

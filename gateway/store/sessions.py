@@ -5,16 +5,16 @@ session never lives again. `activity` is written often and is in no feed.
 """
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 
 from gateway.foundation.errors import Conflict
-from gateway.store import changes
+from gateway.store import changes, seals
 from gateway.store.faults import conflict
+from gateway.store.seals import Content
 from gateway.store.tables import ACTIVITY, HOST_TOKENS, PEOPLE, PERSON_GRANTS, SESSIONS, AnyRow, AnySelect
 
 
@@ -42,8 +42,7 @@ class HostToken(NamedTuple):
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSession:
+class LiveSession(NamedTuple):
     """A session with all tokens that stand for it."""
 
     session: Session
@@ -52,6 +51,7 @@ class LiveSession:
 
 def create(connection: Connection, session: Session) -> None:
     """In no feed: before it has a host token, nothing can be asked with it. Raises Conflict."""
+    seals.will_change(connection, "session", (session.id,))
     with conflict(Conflict(f"{session.id!r} is taken, or there is no person {session.person!r}")):
         connection.execute(
             insert(SESSIONS).values(
@@ -72,22 +72,22 @@ def put_host_token(connection: Connection, token: HostToken, now: float) -> bool
     live = connection.execute(select(SESSIONS.c.id).where(SESSIONS.c.id == token.session, *is_live(now)))
     if live.one_or_none() is None:
         return False
+    changes.record(connection, "session", token.session, now)
     columns = HOST_TOKENS.c
     connection.execute(delete(HOST_TOKENS).where(columns.session == token.session, columns.host == token.host))
     with conflict(Conflict("this host token is taken")):
         connection.execute(insert(HOST_TOKENS).values(token._asdict()))
-    changes.record(connection, "session", token.session, now)
     return True
 
 
 def renew_otp(connection: Connection, session: str, otp_time: float, now: float) -> bool:
     """A fresh code was given in this session. False if it is not live."""
-    renewed = connection.execute(
-        update(SESSIONS).where(SESSIONS.c.id == session, *is_live(now)).values(otp_time=otp_time)
-    )
-    if renewed.rowcount:
-        changes.record(connection, "session", session, now)
-    return renewed.rowcount == 1
+    live = connection.execute(select(SESSIONS.c.id).where(SESSIONS.c.id == session, *is_live(now)))
+    if live.one_or_none() is None:
+        return False
+    changes.record(connection, "session", session, now)
+    connection.execute(update(SESSIONS).where(SESSIONS.c.id == session).values(otp_time=otp_time))
+    return True
 
 
 def touch(connection: Connection, uses: Mapping[str, float]) -> None:
@@ -131,10 +131,44 @@ def listing(connection: Connection, now: float, person: str | None = None) -> tu
     return tuple(from_row(row) for row in rows)
 
 
+def end_expired(connection: Connection, now: float) -> tuple[str, ...]:
+    """Those whose absolute life is over: workers have refused them since."""
+    return _end(connection, SESSIONS.c.until <= now, "expired", now)
+
+
 def sweep(connection: Connection, before: float) -> int:
-    """Drop what ended, by whatever means, before this time. How many."""
-    over = or_(SESSIONS.c.ended_at < before, SESSIONS.c.until < before)
-    return connection.execute(delete(SESSIONS).where(over)).rowcount
+    """Drop what ended before this time. How many."""
+    return connection.execute(delete(SESSIONS).where(SESSIONS.c.ended_at < before)).rowcount
+
+
+def content(session: Session, host_tokens: Iterable[HostToken]) -> Content:
+    """What is sealed of one that has not ended; when it was last used is not."""
+    held = tuple(sorted((token.token_hash, token.host) for token in host_tokens))
+    return ("session", *session[:5], " ".join(session.amr), session.client, held)
+
+
+def contents(connection: Connection, keys: Sequence[str] | None = None) -> Mapping[str, Content]:
+    """Of those that have not ended, even if their time is over."""
+    return {live.session.id: content(live.session, live.host_tokens) for live in unended(connection, keys)}
+
+
+def unended(connection: Connection, keys: Sequence[str] | None = None) -> list[LiveSession]:
+    """With their host tokens, unproven. Of these, or all."""
+    which = [SESSIONS.c.ended_at.is_(None)]
+    if keys is not None:
+        which.append(SESSIONS.c.id.in_(keys))
+    joined = select(HOST_TOKENS).join(SESSIONS, SESSIONS.c.id == HOST_TOKENS.c.session).where(*which)
+    tokens: dict[str, tuple[HostToken, ...]] = {}
+    for row in connection.execute(joined).all():
+        token = host_token_from_row(row)
+        tokens[token.session] = (*tokens.get(token.session, ()), token)
+    rows = connection.execute(selected().where(*which)).all()
+    return [LiveSession(session, tokens.get(session.id, ())) for session in map(from_row, rows)]
+
+
+def is_genuine(connection: Connection, session: str) -> bool:
+    """Whether we have written it as it is."""
+    return seals.is_genuine(connection, "session", session, contents(connection, (session,)).get(session))
 
 
 _COLUMNS = (*SESSIONS.c, ACTIVITY.c.last_used)
@@ -166,12 +200,8 @@ def is_live(now: float) -> tuple[ColumnElement[bool], ...]:
 
 
 def _end(connection: Connection, which: ColumnElement[bool], why: str, now: float) -> tuple[str, ...]:
-    ended = (
-        update(SESSIONS)
-        .where(which, SESSIONS.c.ended_at.is_(None))
-        .values(ended_at=now, ended_why=why)
-        .returning(SESSIONS.c.id)
-    )
-    sessions = tuple(connection.execute(ended).scalars())
+    unended = (which, SESSIONS.c.ended_at.is_(None))
+    sessions = tuple(connection.execute(select(SESSIONS.c.id).where(*unended)).scalars())
     changes.record_all(connection, "session", sessions, now)
+    connection.execute(update(SESSIONS).where(*unended).values(ended_at=now, ended_why=why))
     return sessions

@@ -8,7 +8,7 @@ taken from another snapshot is found, and nothing of a snapshot is used before a
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,16 +16,19 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Connection
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import GatewayError, NotFound, StoreUnavailable
 from gateway.foundation.keyring import Key, KeySet, write_private
-from gateway.store import epoch
+from gateway.store import authority, epoch
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.epoch import Remains
 from gateway.store.faults import mapped
 from gateway.store.migrate import migrate, require_known, schema
+from gateway.store.seals import Seals, tally
 from gateway.store.sqlite import Sqlite, damage
 
 CHUNK_BYTES = 65_536
@@ -87,24 +90,42 @@ def verify(path: Path, keys: KeySet) -> SnapshotInfo:
     return info
 
 
-def restore(path: Path, keys: KeySet, state_dir: Path, clock: Clock) -> SnapshotInfo:
+def restore(
+    path: Path,
+    keys: KeySet,
+    seals: Seals,
+    state_dir: Path,
+    clock: Clock,
+    again: Callable[[SnapshotInfo], Callable[[Connection], None]] = lambda _: lambda _: None,
+) -> SnapshotInfo:
     """Put the snapshot in the store's place, brought up to this version's schema and in a new epoch.
 
     The caller sees to it that no process has the store open. What was there stays as `store.db.before-restore`.
+    `again`: by what the snapshot says of itself, the work that does again what has taken authority since it was made.
     Raises GatewayError, and then the store is as it was.
     """
     info, image = _opened(path, keys)
+    repeat = again(info)
     live, aside = Sqlite(state_dir), Sqlite(state_dir, "store.db.before-restore")
-    candidate = Sqlite(state_dir, "restoring.db")
-    replaced = _remains(live)
+    candidate, anchor = Sqlite(state_dir, "restoring.db"), Anchor(state_dir, seals)
+    replaced = _remains(live, seals)
     try:
         with mapped():
             candidate.adopt(image)
-        with closing(Store(candidate)) as store:
+        with closing(Store(candidate, seals)) as store:
             migrate(store)
-            store.run(lambda connection: epoch.begin(connection, clock.now(), replaced))
+            if not store.read(authority.inspect).is_sound:
+                raise GatewayError(f"{path} was made of a store that had been tampered with: take an older one")
+
+            def work(connection: Connection) -> None:
+                epoch.begin(connection, clock.now(), replaced, at_least=anchor.epoch() + 1)
+                repeat(connection)
+
+            store.run(work)
+            stamp = store.read(tally).stamp
         with mapped():
             candidate.take_the_place_of(live, aside)
+        anchor.write(stamp)
     finally:
         candidate.discard()
     return info
@@ -153,10 +174,10 @@ def _info(path: Path) -> SnapshotInfo:
         raise GatewayError(f"{path} is not a snapshot of this version's format, or its beginning is damaged") from None
 
 
-def _remains(live: Sqlite) -> Remains | None:
+def _remains(live: Sqlite, seals: Seals) -> Remains | None:
     """Of the store that is replaced; None if it can't tell. Closing it also empties its log into it."""
     try:
-        with closing(Store(live)) as store:
+        with closing(Store(live, seals)) as store:
             return store.run(epoch.remains)
     except StoreUnavailable:
         return None

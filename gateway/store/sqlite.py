@@ -44,6 +44,9 @@ class Sqlite:
     def __repr__(self) -> str:
         return f"Sqlite({str(self.path)!r})"
 
+    def exists(self) -> bool:
+        return self.path.exists()
+
     def create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

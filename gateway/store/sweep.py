@@ -9,7 +9,8 @@ ENDED_SESSIONS_KEPT_SECONDS = 7 * 86_400.0
 
 
 def sweep(connection: Connection, now: float) -> int:
-    """How many rows went. Takes no authority from anybody: all of it had ended by itself, so no feed entry."""
+    """How many rows went. Takes no authority from anybody: all of it had ended by itself."""
+    sessions.end_expired(connection, now)
     return sum(
         (
             hand_overs.sweep(connection, now),

@@ -242,4 +242,24 @@ CHANGES = Table(
     sqlite_strict=True,
 )
 
+# Not a column of what is sealed: a seal is of all rows that together say what one person, session or token may do.
+SEALS = Table(
+    "seals",
+    METADATA,
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("seal", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("kind", "key"),
+    sqlite_strict=True,
+)
+
+TALLY = Table(
+    "tally",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    CheckConstraint("id = 1", name="one"),
+    sqlite_strict=True,
+)
+
 LIVE_SESSIONS_INDEX = Index("ix_sessions_until", SESSIONS.c.until)

@@ -1,5 +1,6 @@
 """Customers. A tenant is declared before anything can name it, and its name is never used again."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -8,6 +9,7 @@ from gateway.foundation.errors import Conflict, NotFound
 from gateway.foundation.tenants import is_tenant_name
 from gateway.store import changes
 from gateway.store.faults import conflict
+from gateway.store.seals import Content
 from gateway.store.tables import PERSON_GRANTS, TENANTS, TOKEN_GRANTS
 
 
@@ -22,24 +24,24 @@ def add(connection: Connection, name: str, now: float) -> Tenant:
     """Raises Conflict for a malformed name and for one that is, or ever was, taken."""
     if not is_tenant_name(name):
         raise Conflict(f"{name!r} can't be a tenant's name: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end")
+    changes.record(connection, "tenant", name, now)
     with conflict(Conflict(f"the tenant {name!r} exists, or existed: names are never reused")):
         connection.execute(insert(TENANTS).values(name=name, created_at=now))
-    changes.record(connection, "tenant", name, now)
     return Tenant(name, now, None)
 
 
 def close(connection: Connection, name: str, now: float) -> None:
     """For good: all grants at it go as well. Raises NotFound if there is no such open tenant."""
-    closed = connection.execute(
-        update(TENANTS).where(TENANTS.c.name == name, TENANTS.c.closed_at.is_(None)).values(closed_at=now)
-    )
-    if not closed.rowcount:
+    if name not in open_names(connection):
         raise NotFound(f"there is no open tenant {name!r}")
-    people = delete(PERSON_GRANTS).where(PERSON_GRANTS.c.tenant == name).returning(PERSON_GRANTS.c.person)
-    tokens = delete(TOKEN_GRANTS).where(TOKEN_GRANTS.c.tenant == name).returning(TOKEN_GRANTS.c.token)
+    people = select(PERSON_GRANTS.c.person).where(PERSON_GRANTS.c.tenant == name)
+    tokens = select(TOKEN_GRANTS.c.token).where(TOKEN_GRANTS.c.tenant == name)
     changes.record_all(connection, "person", sorted(set(connection.execute(people).scalars())), now)
     changes.record_all(connection, "token", sorted(set(connection.execute(tokens).scalars())), now)
     changes.record(connection, "tenant", name, now)
+    connection.execute(update(TENANTS).where(TENANTS.c.name == name).values(closed_at=now))
+    for table in (PERSON_GRANTS, TOKEN_GRANTS):
+        connection.execute(delete(table).where(table.c.tenant == name))
 
 
 def find(connection: Connection, name: str) -> Tenant | None:
@@ -50,6 +52,18 @@ def find(connection: Connection, name: str) -> Tenant | None:
 def listing(connection: Connection) -> tuple[Tenant, ...]:
     """All that ever were, by name."""
     return tuple(Tenant(*row) for row in connection.execute(select(TENANTS).order_by(TENANTS.c.name)))
+
+
+def contents(connection: Connection, keys: Sequence[str] | None = None) -> Mapping[str, Content]:
+    """Of the open ones: what is sealed."""
+    query = select(TENANTS).where(TENANTS.c.closed_at.is_(None))
+    rows = connection.execute(query if keys is None else query.where(TENANTS.c.name.in_(keys)))
+    return {tenant.name: content(tenant) for tenant in (Tenant(*row) for row in rows)}
+
+
+def content(tenant: Tenant) -> Content:
+    """What is sealed of one that is open."""
+    return ("tenant", tenant.name, tenant.created_at)
 
 
 def open_names(connection: Connection) -> frozenset[str]:

@@ -4,15 +4,17 @@ A second token for an account's name lets it be rotated without a gap. Grants be
 was made for, and nothing that a later token of the same account was.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.foundation.errors import Conflict, NotFound
 from gateway.foundation.principal import Grant
-from gateway.store import changes, tenants
+from gateway.store import changes, grants, tenants
 from gateway.store.faults import conflict
 from gateway.store.grants import ANYWHERE, gathered
+from gateway.store.seals import Content
 from gateway.store.tables import ACCOUNTS, TOKEN_GRANTS, TOKENS, AnyRow, AnySelect
 
 
@@ -56,6 +58,7 @@ def create(connection: Connection, token: ServiceToken) -> None:
     """A token of an account that exists. Raises Conflict, or NotFound for an unknown tenant."""
     for grant in token.grants:
         tenants.require_nameable(connection, grant.tenant, ANYWHERE)
+    changes.record(connection, "token", token.id, token.created_at)
     names = None if token.applications is None else " ".join(sorted(token.applications))
     with conflict(Conflict(f"{token.id!r} is taken, or there is no account {token.account!r}")):
         connection.execute(
@@ -72,24 +75,24 @@ def create(connection: Connection, token: ServiceToken) -> None:
         connection.execute(
             insert(TOKEN_GRANTS).values(token=token.id, role=grant.role, tenant=grant.tenant, until=grant.until)
         )
-    changes.record(connection, "token", token.id, token.created_at)
 
 
 def revoke(connection: Connection, token: str, now: float) -> bool:
     """Whether it was good until now. Raises NotFound."""
-    if get(connection, token) is None:
+    found = get(connection, token)
+    if found is None:
         raise NotFound(f"there is no token {token!r}")
-    live = update(TOKENS).where(TOKENS.c.id == token, TOKENS.c.revoked_at.is_(None))
-    revoked = connection.execute(live.values(revoked_at=now)).rowcount == 1
-    if revoked:
-        changes.record(connection, "token", token, now)
-    return revoked
+    if found.revoked_at is not None:
+        return False
+    changes.record(connection, "token", token, now)
+    connection.execute(update(TOKENS).where(TOKENS.c.id == token).values(revoked_at=now))
+    return True
 
 
 def revoke_all(connection: Connection, now: float) -> tuple[str, ...]:
-    live = update(TOKENS).where(TOKENS.c.revoked_at.is_(None)).values(revoked_at=now)
-    tokens = tuple(connection.execute(live.returning(TOKENS.c.id)).scalars())
+    tokens = tuple(connection.execute(select(TOKENS.c.id).where(TOKENS.c.revoked_at.is_(None))).scalars())
     changes.record_all(connection, "token", tokens, now)
+    connection.execute(update(TOKENS).where(TOKENS.c.revoked_at.is_(None)).values(revoked_at=now))
     return tokens
 
 
@@ -98,19 +101,26 @@ def get(connection: Connection, token: str) -> ServiceToken | None:
     return _one(connection, _selected().where(TOKENS.c.id == token))
 
 
-def find(connection: Connection, token_hash: bytes) -> ServiceToken | None:
-    """None for a revoked one; whether it has expired is for the caller to see."""
-    return _one(connection, _selected().where(TOKENS.c.token_hash == token_hash, TOKENS.c.revoked_at.is_(None)))
-
-
 def listing(connection: Connection) -> tuple[ServiceToken, ...]:
     """All that ever were, by account and age."""
     return _many(connection, _selected().order_by(ACCOUNTS.c.name, TOKENS.c.created_at))
 
 
-def live(connection: Connection, now: float) -> tuple[ServiceToken, ...]:
-    unexpired = TOKENS.c.expires_at.is_(None) | (TOKENS.c.expires_at > now)
-    return _many(connection, _selected().where(TOKENS.c.revoked_at.is_(None), unexpired))
+def unrevoked(connection: Connection, keys: Sequence[str] | None = None) -> tuple[ServiceToken, ...]:
+    """Expired ones too, unproven. Of these, or all."""
+    query = _selected().where(TOKENS.c.revoked_at.is_(None))
+    return _many(connection, query if keys is None else query.where(TOKENS.c.id.in_(keys)))
+
+
+def content(token: ServiceToken) -> Content:
+    """What is sealed of one that was not revoked."""
+    applications = None if token.applications is None else tuple(sorted(token.applications))
+    whose = ("token", token.id, token.account, token.name, token.token_hash)
+    return (*whose, applications, token.created_at, token.expires_at, grants.content(token.grants))
+
+
+def contents(connection: Connection, keys: Sequence[str] | None = None) -> Mapping[str, Content]:
+    return {token.id: content(token) for token in unrevoked(connection, keys)}
 
 
 def _selected() -> AnySelect:

@@ -47,6 +47,7 @@ SHAPES: Mapping[str, tuple[Fits, str]] = {
     "session": _TEXT,
     "token": _TEXT,
     "snapshot": _TEXT,
+    "old": _TEXT,
     "grants": _TEXTS,
     "applications": _TEXTS,
     "credentials": (_are_credentials, "a password and a totp_secret, both texts"),

@@ -22,6 +22,9 @@ from gateway.foundation.errors import GatewayError, Unavailable
 Message = dict[str, Any]
 Handler = Callable[[str, Message], Awaitable[Any]]
 
+EXIT_TAMPERED = 65
+"""A child's exit code (EX_DATAERR): the store is not to be trusted, and another start won't mend that."""
+
 _LENGTH = struct.Struct(">I")
 _MOST_BYTES = 64 << 20
 """A policy of a hundred thousand routes fits; a length beyond it is no message of ours."""

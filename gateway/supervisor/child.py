@@ -23,13 +23,13 @@ from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.entropy import Entropy, SystemEntropy
-from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreTampered, Unavailable
 from gateway.foundation.keyring import Key, KeySet
 from gateway.foundation.process import confine_writes, gain_nothing, hide_memory
 from gateway.metrics import Metrics
 from gateway.proxy.tls import Certificate
 from gateway.supervisor.build import Configuration, from_message
-from gateway.supervisor.channel import ChannelClosed, ChildEnd, Message
+from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, ChildEnd, Message
 
 OPENING_SECONDS = 15.0
 SHUTDOWN_SECONDS = 5.0
@@ -117,7 +117,7 @@ class Child(ABC):
         listening = asyncio.create_task(self.channel.run(self.answer, self._take))
         try:
             self.journal.prepare()
-            is_confined = confine(self._own_folders())
+            is_confined = confine(self.own_folders())
             await self.open_journal(self.journal)
             self.journal.start()
             started = event(EventName.PROCESS_START, self.clock.now(), process=self.seat, pid=os.getpid())
@@ -125,7 +125,7 @@ class Child(ABC):
             await self.begin()
         except (GatewayError, OSError) as error:
             log.critical("can't start: %s", error)
-            raise SystemExit(1) from error
+            raise SystemExit(EXIT_TAMPERED if isinstance(error, StoreTampered) else 1) from error
         self._begun.set()
         ticking = asyncio.create_task(self._tick())
         self.channel.send("ready", confined=is_confined)
@@ -172,7 +172,8 @@ class Child(ABC):
             observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )
 
-    def _own_folders(self) -> list[Path]:
+    def own_folders(self) -> list[Path]:
+        """All that it may write."""
         return [self.journal.folder, *(self.settings.state_dir / name for name in self.writes)]
 
     async def _take(self, message: Message) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from gateway.audit.events import EventFields, EventName, event
 from gateway.config.schema import Settings
 from gateway.foundation.clock import Clock
@@ -19,9 +21,12 @@ from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
 from gateway.identity.factors import NewFactors
 from gateway.identity.passwords import find_weakness, hash_password
-from gateway.store import snapshot
+from gateway.identity.reductions import Repeated, read_reductions
+from gateway.store import authority, integrity, snapshot
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.people import Person
+from gateway.store.seals import Seals
 from gateway.store.sessions import Session
 from gateway.store.tokens import ServiceToken
 from gateway.supervisor.arguments import Arguments, require_shape
@@ -35,6 +40,7 @@ class Context:
     store: Store
     settings: Settings
     session_keys: KeySet
+    seals: Seals
     snapshot_keys: KeySet
     set_credentials: Callable[[str, str, str], None]
     roles: frozenset[str]
@@ -307,10 +313,37 @@ def _snapshot_path(context: Context, text: str) -> Path:
 
 
 def _snapshot_restore(context: Context, arguments: Arguments) -> Done:
-    path = _snapshot_path(context, arguments["snapshot"])
+    path, state_dir = _snapshot_path(context, arguments["snapshot"]), context.settings.state_dir
     context.store.close()
-    restored = snapshot.restore(path, context.snapshot_keys, context.settings.state_dir, context.clock)
-    return Done(_snapshot(restored), [_event(context, EventName.SNAPSHOT_RESTORE, {"snapshot": restored.name})])
+    done: list[Repeated] = []
+    unreadable = 0
+
+    def again(info: snapshot.SnapshotInfo) -> Callable[[Connection], None]:
+        nonlocal unreadable
+        reductions = read_reductions(state_dir, info.created_at)
+        unreadable = reductions.unreadable
+        return lambda connection: done.extend(reductions.repeat(connection, context.clock.now()))
+
+    restored = snapshot.restore(path, context.snapshot_keys, context.seals, state_dir, context.clock, again)
+    events = [_event(context, EventName.SNAPSHOT_RESTORE, {"snapshot": restored.name, "count": len(done)})]
+    events += [_event(context, each.name, {**each.fields, "reason": "snapshot restore"}) for each in done]
+    result = {**_snapshot(restored), "again": [str(each) for each in done], "unreadable": unreadable}
+    return Done(result, events)
+
+
+# The store as a whole.
+
+
+def _store_check(context: Context, _: Arguments) -> Done:
+    report = integrity.review(context.store, Anchor(context.settings.state_dir, context.seals))
+    return Done({"problem": report.problem, "broken": integrity.names(report.broken)})
+
+
+def _store_reseal(context: Context, _: Arguments) -> Done:
+    broken = integrity.names(context.store.read(authority.inspect).broken)
+    count = integrity.reseal(context.store, Anchor(context.settings.state_dir, context.seals))
+    told: EventFields = {"count": count, "problems": broken[:MOST_NAMED]}
+    return Done({"count": count, "broken": broken}, [_event(context, EventName.STORE_RESEAL, told)])
 
 
 def key_rows(versions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -348,11 +381,24 @@ COMMANDS: Mapping[str, Command] = {
     "snapshot.create": _snapshot_create,
     "snapshot.list": _snapshot_list,
     "snapshot.verify": _snapshot_verify,
+    "store.check": _store_check,
 }
 """What the keeper does while the gateway runs. The verbs and their shapes: `gateway.cli.remote`."""
 
-OFFLINE: Mapping[str, Command] = {**COMMANDS, "snapshot.restore": _snapshot_restore}
+OFFLINE: Mapping[str, Command] = {
+    **COMMANDS,
+    "snapshot.restore": _snapshot_restore,
+    "store.reseal": _store_reseal,
+}
 """What can be done while nothing runs."""
+
+REPAIRS = frozenset(
+    {"store.check", "store.reseal", "snapshot.list", "snapshot.verify", "snapshot.restore", "keys.list", "keys.rewrap"}
+)
+"""What is done beside a store that was tampered with, and nothing else is."""
+
+MOST_NAMED = 100
+"""Broken things that one record names."""
 
 
 # Words and values.

@@ -147,9 +147,12 @@ class Equipment:
         """What may be told of every version of every key."""
         return [asdict(each) for each in self._keyring.listing()]
 
-    def hide_master_key(self, environment: dict[str, str]) -> None:
-        if self._settings.master_key.env is not None:
-            environment.pop(self._settings.master_key.env, None)
+    def hide_secrets(self, environment: dict[str, str], role: Role) -> None:
+        """The master key from all, and what witnesses ask for from all but the keeper."""
+        tokens = [] if role == "keeper" else [each.token for each in self._settings.audit.witnesses]
+        for source in (self._settings.master_key, *tokens):
+            if source is not None and source.env is not None:
+                environment.pop(source.env, None)
 
     def _read_certificates(self, configuration: Configuration) -> list[Certificate]:
         settings = configuration.settings

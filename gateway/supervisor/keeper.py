@@ -4,24 +4,28 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from gateway.audit.chain import Opening
+from gateway.audit.delivery import Deliveries
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
+from gateway.config.schema import Settings
 from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
 from gateway.foundation.keyring import PURPOSES
 from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
 from gateway.store import snapshot
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
-from gateway.store.migrate import migrate
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 from gateway.store.sweep import sweep
 from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
@@ -29,10 +33,14 @@ from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
 from gateway.supervisor.commands import Context, key_rows, run_command, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
+from gateway.supervisor.watch import StoreWatch
 
 CHECKPOINT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
+REVIEW_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
+LAST_DELIVERY_SECONDS = 3.0
+"""How long witnesses have to take the very last checkpoint."""
 MOST_OPENING = 256
 """Characters of one member of a chain's opening: it is in every checkpoint while the chain is open."""
 
@@ -42,41 +50,76 @@ Result = TypeVar("Result")
 
 class Keeper(Child):
     role = "keeper"
-    writes = ("store", "journal", "checkpoints", "snapshots")
+    writes = ("store", "anchor", "journal", "checkpoints", "signing", "snapshots")
+
+    def own_folders(self) -> list[Path]:
+        self._around = folders_around_witnesses(self.settings)
+        return [*super().own_folders(), *self._around]
 
     async def open_journal(self, journal: Journal) -> None:
         """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
         self._signing = ThreadPoolExecutor(1, "signing")
         self._checkpoints = CheckpointWriter(
-            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock
+            self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock, self.entropy
         )
         await self._sign(lambda: self._checkpoints.open_chain(journal.opening))
 
     async def begin(self) -> None:
         settings = self.settings
-        self._store = Store.open(settings.store, settings.state_dir)
-        await asyncio.to_thread(migrate, self._store)
-        self._reader = Reader.open(settings.store, settings.state_dir)
+        seals = Seals(self.keys("seal"))
+        self._store = Store.open(settings.store, settings.state_dir, seals)
+        await self._open_store(Anchor(settings.state_dir, seals))
+        self._reader = Reader.open(settings.store, settings.state_dir, seals)
         self._directory = Directory(
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
         )
         await self._directory.start()
         self._troubles: dict[str, str] = {}
+        self._deliveries = self._new_deliveries(self.configuration)
+        self._deliveries.start()
         self._commands = asyncio.Lock()
         self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
         self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work()) for work in (self._sign_regularly, self._sweep, self._snapshot)]
+        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store)
+        self._tasks = [loop.create_task(work()) for work in works]
+
+    async def _open_store(self, anchor: Anchor) -> None:
+        """Raises StoreTampered, once it is recorded."""
+        self._watch = StoreWatch(self._store, anchor, self.clock, self.metrics)
+        self._review_due = asyncio.Event()
+        news, fault = await asyncio.to_thread(self._watch.prepare)
+        await self._tell(news)
+        if fault is not None:
+            raise fault
 
     async def _serve_ops(self, given: Message) -> web.AppRunner:
         tls = ServerTls(certificates(given))
         prove(tls.context)
         return await serve(self.descriptors["ops"], ops_app(self), tls.context)
 
-    async def check(self, configuration: Configuration, message: Message) -> None:  # noqa: ARG002 - a child's signature.
+    def _new_deliveries(self, configuration: Configuration) -> Deliveries:
+        """Raises GatewayError for a certificate or a token that can't be read."""
+        return Deliveries.build(configuration.settings, self.clock, self.metrics, self._record_of_witness)
+
+    async def _record_of_witness(self, name: EventName, of: str, why: str) -> None:
+        told = event(name, self.clock.now(), witness=of, problems=[why] if why else [])
+        try:
+            await self.journal.commit(told)
+        except JournalUnavailable as error:
+            log.error("%s could not be recorded: %s", name, error)
+
+    async def check(self, configuration: Configuration, message: Message) -> None:
         prove(ServerTls(certificates(message)).context)
+        if not set(folders_around_witnesses(configuration.settings)) <= set(self._around):
+            raise GatewayError("audit.witnesses: a folder elsewhere takes effect with a restart only")
+        self._next_deliveries = self._new_deliveries(configuration)
 
     async def adopt(self, message: Message) -> None:
+        self._checkpoints.seal_with(self.keys("journal"))
+        self._deliveries.stop()
+        self._deliveries = self._next_deliveries
+        self._deliveries.start()
         before, self._ops_runner = self._ops_runner, await self._serve_ops(message)
         await before.cleanup()
 
@@ -86,11 +129,17 @@ class Keeper(Child):
         for runner in (self._commands_runner, self._ops_runner):
             await runner.cleanup()
         await self._directory.stop()
+        await self._tell(await asyncio.to_thread(self._watch.follow))
         await self._checkpoint()
 
     async def after_journal(self) -> None:
         """One checkpoint more, which holds the end of its own chain: then all of the journal is signed."""
         await self._sign(self._checkpoints.sign)
+        self._tell_witnesses()
+        await self._deliveries.finish(LAST_DELIVERY_SECONDS)
+
+    async def every_second(self) -> None:
+        self._deliveries.measure()
 
     # What others ask.
 
@@ -103,6 +152,9 @@ class Keeper(Child):
             case "record-uses":
                 uses = read_uses(arguments.get("uses"), self.clock.now())
                 await asyncio.to_thread(sessions.record_uses, self._store, uses)
+                return None
+            case "review-store":
+                self._review_due.set()
                 return None
             case _:
                 return await super().answer(what, arguments)
@@ -166,6 +218,7 @@ class Keeper(Child):
             store=self._store,
             settings=self.settings,
             session_keys=self.keys("session"),
+            seals=self._store.seals,
             snapshot_keys=self.keys("snapshot"),
             set_credentials=set_credentials,
             roles=frozenset(self.configuration.policy.roles),
@@ -210,12 +263,17 @@ class Keeper(Child):
         for torn in followed.torn:
             await self.journal.commit(torn_event(torn, self.clock.now()))
         await self._sign(lambda: self._checkpoints.sign(followed))
+        self._tell_witnesses()
         news = {chain: why for chain, why in self._checkpoints.troubles.items() if self._troubles.get(chain) != why}
         self._troubles = dict(self._checkpoints.troubles)
         for chain, why in news.items():
             log.critical("a chain of the journal can't be followed: %s", why, extra={"chain": chain})
             broken = event(EventName.JOURNAL_BROKEN, self.clock.now(), chain=chain, problems=[why])
             await self.journal.commit(broken)
+
+    def _tell_witnesses(self) -> None:
+        if self._checkpoints.last is not None:
+            self._deliveries.signed(self._checkpoints.last.number)
 
     async def _sweep(self) -> None:
         """Remove what is over: pending sign-ins, spent links, old sessions, old entries of the change feed."""
@@ -226,6 +284,25 @@ class Keeper(Child):
                 await asyncio.to_thread(self._store.run, lambda connection: sweep(connection, self.clock.now()))
             except Unavailable as error:
                 log.warning("the store could not be swept: %s", error)
+
+    async def _watch_store(self) -> None:
+        """All of it once a minute, and when a worker has met something; how far it has come, every other second."""
+        reviewed_at = self.clock.monotonic()
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            is_due = self._review_due.is_set() or self.clock.monotonic() - reviewed_at >= REVIEW_SECONDS
+            self._review_due.clear()
+            try:
+                await self._tell(await asyncio.to_thread(self._watch.review if is_due else self._watch.follow))
+            except (GatewayError, OSError) as error:
+                log.error("the store could not be reviewed: %s", error)
+            if is_due:
+                reviewed_at = self.clock.monotonic()
+
+    async def _tell(self, news: list[bytes]) -> None:
+        for record in news:
+            log.critical("somebody else has written to the store: %s", record.decode())
+            await self.journal.commit(record)
 
     async def _snapshot(self) -> None:
         """One every `snapshots.every`, counted from the newest there is, so that restarts don't put it off."""
@@ -242,6 +319,12 @@ class Keeper(Child):
             except (GatewayError, OSError) as error:
                 log.error("no snapshot could be made: %s", error)
                 await asyncio.sleep(SWEEP_SECONDS)
+
+
+def folders_around_witnesses(settings: Settings) -> list[Path]:
+    """Where a witness is mounted while we run, only the folder around it says that we may write there (landlock(7))."""
+    folders = (each.folder.parent for each in settings.audit.witnesses if each.folder is not None)
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 # What comes from processes that could have been taken over.

@@ -58,7 +58,7 @@ def launch(seat: Seat, equipment: Equipment, descriptors: dict[str, int]) -> Chi
 
 
 def _popen(command: list[str], equipment: Equipment, seat: Seat, descriptors: tuple[int, ...]) -> Popen[bytes]:
-    environment = _environment(equipment)
+    environment = _environment(equipment, seat)
     identity = equipment.identity(seat.role)
     if identity is None:
         return Popen(command, env=environment, pass_fds=descriptors, stdin=DEVNULL, start_new_session=True)  # noqa: S603 - our own interpreter and module.
@@ -75,7 +75,7 @@ def _popen(command: list[str], equipment: Equipment, seat: Seat, descriptors: tu
     )
 
 
-def _environment(equipment: Equipment) -> dict[str, str]:
+def _environment(equipment: Equipment, seat: Seat) -> dict[str, str]:
     ours = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
@@ -84,5 +84,5 @@ def _environment(equipment: Equipment) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
         "PYTHONPATH": os.pathsep.join([ours, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
-    equipment.hide_master_key(environment)
+    equipment.hide_secrets(environment, seat.role)
     return environment

@@ -2,6 +2,7 @@
 nothing of a request.
 
 Law: it never waits for a child, and nothing that a child says can end it: what is no message of ours ends the child.
+But for one: before anybody serves, the keeper can find that the store is not to be trusted, which takes an operator.
 Signals only set a flag and wake the one `select`. Sockets outlive the processes that use them, so that replacing one
 drops no connection that has not been accepted yet. How something new comes into force is in `reload`.
 """
@@ -23,7 +24,7 @@ from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.process import gain_nothing, hide_memory
 from gateway.metrics import Ledger, Metrics
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.channel import ChannelClosed, Message, require_from_child
+from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.launch import Child, launch
 from gateway.supervisor.questions import Questions, refusal
@@ -45,6 +46,7 @@ class Master:
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._stop_requested = self._reload_requested = self._announced = False
+        self._exit_code = 0
         self._ledger, self._metrics = Ledger(), Metrics()
         self._metrics.set("gateway_config_reload_failed", 0)
         for seat in self._roster.seats:
@@ -71,7 +73,7 @@ class Master:
             self._keep_time(now)
             self._wait(min(self._roster.next_look(now), 0.5))
             self._reap()
-        return 0
+        return self._exit_code
 
     # Signals: the handlers only take note.
 
@@ -140,6 +142,9 @@ class Master:
         self._questions.forget(child.name)
         self._roster.ended(seat, time.monotonic())
         self._force.forget(child)
+        if code == EXIT_TAMPERED and seat.role == "keeper" and not seat.was_ready:
+            log.critical("the store is not to be trusted: stopping; see `store check`, which works without us")
+            self._roster.is_stopping, self._exit_code = True, 1
         if not (child.was_asked or self._roster.is_stopping):
             log.error("a process ended by itself", extra={"seat": seat.name, "pid": child.process.pid, "code": code})
             self._metrics.count("gateway_processes_replaced_total", seat.role)

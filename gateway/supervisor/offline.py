@@ -13,15 +13,19 @@ from gateway.config.load import Loaded, master_key
 from gateway.config.read import read_secret
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
-from gateway.foundation.errors import GatewayError, JournalUnavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreUnavailable
 from gateway.foundation.keyfiles import Keyring, rewrap
 from gateway.identity.factors import set_credentials
+from gateway.metrics import Metrics
+from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
-from gateway.store.migrate import migrate
+from gateway.store.integrity import follow
+from gateway.store.seals import Seals
 from gateway.supervisor.arguments import Arguments
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.commands import (
     OFFLINE,
+    REPAIRS,
     Command,
     Context,
     Done,
@@ -32,6 +36,7 @@ from gateway.supervisor.commands import (
 )
 from gateway.supervisor.equipment import StateLock, open_keyring
 from gateway.supervisor.users import acting_as, identities, user_name
+from gateway.supervisor.watch import StoreWatch
 
 
 def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
@@ -44,13 +49,15 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
         stack.enter_context(StateLock(settings.state_dir, who))
         wrapped = _rewrap(loaded, arguments) if verb == "keys.rewrap" else 0
         keyring = open_keyring(settings, clock, entropy)
-        keys = {name: keyring.load(name) for name in ("journal", "session", "snapshot", "factor")}
+        keys = {name: keyring.load(name) for name in ("journal", "session", "seal", "snapshot", "factor")}
         commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
         stack.enter_context(acting_as(None if who is None else who["keeper"]))
-        checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock)
+        checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock, entropy)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
-        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir)))
+        seals = Seals(keys["seal"])
+        anchor = Anchor(settings.state_dir, seals)
+        store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir, seals)))
         stack.callback(checkpoints.sign)
         stack.callback(journal.close_now)
         for torn in checkpoints.follow().torn:
@@ -65,6 +72,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             store=store,
             settings=settings,
             session_keys=keys["session"],
+            seals=seals,
             snapshot_keys=keys["snapshot"],
             set_credentials=give_credentials,
             roles=frozenset(policy.roles),
@@ -73,13 +81,25 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             entropy=entropy,
             operator=user_name(os.getuid()),
         )
-        migrate(store)
+        watch = StoreWatch(store, anchor, clock, Metrics())
+        try:
+            news, fault = watch.prepare()
+        except StoreUnavailable:
+            if verb != "snapshot.restore":
+                raise
+            news, fault = [], None
+        for record in news:
+            journal.commit_now(record)
+        if fault is not None and verb not in REPAIRS:
+            raise fault
         done = run_command(context, verb, arguments, commands)
         try:
             for record in done.events:
                 journal.commit_now(record)
         except JournalUnavailable as error:
             raise unrecorded(verb, error) from error
+        if verb not in REPAIRS:
+            follow(store, anchor)
     return done.answer()
 
 

@@ -14,6 +14,7 @@ from gateway.policy.compile import PORTAL
 from gateway.portal import Services, create_app
 from gateway.portal.pages.sign_in import ALARMS
 from gateway.store.engine import Store
+from gateway.store.seals import Seals
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, main, serve
 from gateway.supervisor.commands import factors_from_text
@@ -34,7 +35,7 @@ class Portal(Child):
             self.metrics.count("gateway_sign_ins_total", result, by=0)
         for alarm in ALARMS.values():
             self.metrics.count("gateway_sign_in_alarms_total", alarm.name, by=0)
-        self._store = Store.open(self.settings.store, self.settings.state_dir)
+        self._store = Store.open(self.settings.store, self.settings.state_dir, Seals(self.keys("seal")))
         self._passwords = Passwords(self.entropy)
         self._runner = await serve(self.descriptors["portal"], create_app(self._services()))
         self._resealing = asyncio.create_task(self._reseal())

@@ -14,6 +14,7 @@ MAY_ASK = frozenset(
         ("worker", "keeper", "open-chain"),
         ("portal", "keeper", "open-chain"),
         ("worker", "keeper", "record-uses"),
+        ("worker", "keeper", "review-store"),
         ("keeper", "portal", "set-credentials"),
         ("keeper", "supervisor", "status"),
         ("keeper", "supervisor", "totals"),

@@ -64,6 +64,9 @@ LAYOUT = (
     # Sticky: everybody makes chains of their own and removes nobody else's; set-group-id: the keeper reads them all.
     Folder("journal", None, "keeper", 0o3777, "keeper"),
     Folder("checkpoints", "keeper", "keeper", 0o750, "keeper"),
+    # Not beside the store: there the portal writes, too.
+    Folder("anchor", "keeper", "keeper", 0o700, "keeper"),
+    Folder("signing", "keeper", "keeper", 0o700, "keeper"),
     Folder("snapshots", "keeper", "keeper", 0o700, "keeper"),
 )
 

@@ -18,6 +18,7 @@ from gateway.proxy.service import Keys, Limits, Service, Timeouts
 from gateway.proxy.tls import ServerTls, client_context, prove
 from gateway.proxy.upstreams import Upstreams
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main
@@ -31,11 +32,12 @@ class Worker(Child):
 
     async def begin(self) -> None:
         loop, settings = asyncio.get_running_loop(), self.settings
-        self._reader = Reader.open(settings.store, settings.state_dir)
+        self._reader = Reader.open(settings.store, settings.state_dir, Seals(self.keys("seal")))
         self._directory = Directory(
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
         )
         await self._directory.start()
+        self._reported = frozenset[str]()
         self._tls = self._server_tls(self.given)
         self.service = self._build(loop)
         self._directory.on_change = self._on_change
@@ -150,6 +152,10 @@ class Worker(Child):
     async def every_second(self) -> None:
         if uses := self._directory.drain_uses():
             await self.channel.ask("keeper", "record-uses", uses=uses)
+        if not (broken := self._directory.broken) <= self._reported:
+            # It looks for itself: what we say of it, it need not believe.
+            await self.channel.ask("keeper", "review-store")
+            self._reported = broken
 
     async def end(self) -> None:
         for listener in self._listeners:

@@ -18,10 +18,16 @@ class FaultyFiles(SystemFiles):
     def __init__(self) -> None:
         self.call, self.error, self.is_persisted = "", errno.EIO, False
         self.calls: list[str] = []
-        self.times = 0
+        self.times = self.skip = 0
+
+    def fail_nth(self, call: str, nth: int, *, persisted: bool, error: int) -> None:
+        """Not the next such call, but the one after `nth` more."""
+        self.fail(call, persisted=persisted, error=error)
+        self.skip = nth
 
     def fail(self, call: str, *, persisted: bool = False, error: int = errno.EIO, times: int = 1) -> None:
         self.call, self.is_persisted, self.error, self.times = call, persisted, error, times
+        self.skip = 0
 
     def __getattribute__(self, name: str) -> object:
         real = super().__getattribute__(name)
@@ -31,6 +37,9 @@ class FaultyFiles(SystemFiles):
         def call(*arguments: object) -> object:
             self.calls.append(name)
             if self.call != name or self.times <= 0:
+                return real(*arguments)
+            if self.skip > 0:
+                self.skip -= 1
                 return real(*arguments)
             self.times -= 1
             if self.is_persisted:
@@ -149,6 +158,10 @@ class LossyFiles(SystemFiles):
         for path in sorted(self.seen, key=lambda path: len(path.parts)):
             if self.names.get(path) != self.seen[path] and self.rng.random() < 0.5:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                if path in self.names and path.parent.is_dir():
+                    # A name that was replaced is never free in between (rename(2)).
+                    self.seen[path] = self.names[path]
+                    path.write_bytes(self.synced.get(self.names[path], b""))
         for path in self.seen:
             if path.is_file():
                 path.write_bytes(self._survives(path))

@@ -1,16 +1,19 @@
 """A state folder, and everybody who writes to it."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.audit.checkpoint import Checkpoint
 from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment, ruling
 from gateway.audit.files import SystemFiles
 from gateway.audit.journal import Journal, Limits
+from gateway.audit.known import Known
 from gateway.audit.reader import Torn
-from gateway.audit.report import AtLeast, Report
+from gateway.audit.report import Report
 from gateway.audit.signing import CheckpointWriter, torn_event
-from gateway.audit.verify import load_public_keys, verify
+from gateway.audit.signing_key import SigningKey
+from gateway.audit.verify import load_first_key, verify
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import CountingEntropy
 from gateway.foundation.keyring import Key, KeySet
@@ -74,7 +77,7 @@ class Gateway:
         self.keeper = self.new_keeper()
 
     def new_keeper(self) -> CheckpointWriter:
-        return CheckpointWriter(self.state_dir, KEYS, "node-a", self.clock, self.files)
+        return CheckpointWriter(self.state_dir, KEYS, "node-a", self.clock, self.entropy, self.files)
 
     def journal(self, process: str = "worker-1", limits: Limits = SMALL, **options: object) -> Journal:
         """Prepared, its opening signed."""
@@ -96,8 +99,8 @@ class Gateway:
         self.keeper.sign()
         return torn
 
-    def verify(self, at_least: AtLeast | None = None) -> Report:
-        return verify(self.state_dir, load_public_keys(self.state_dir / "checkpoints" / "keys.json"), at_least)
+    def verify(self, *known: Known) -> Report:
+        return verified(self.state_dir, known)
 
     def sign(self) -> Checkpoint | None:
         return self.keeper.sign()
@@ -106,6 +109,17 @@ class Gateway:
         folder = self.state_dir / "journal" / journal.opening.chain
         content = b"".join(path.read_bytes().rstrip(b"\0") for path in sorted(folder.glob("*.jsonl")))
         return content.splitlines(keepends=True)
+
+
+def verified(state_dir: Path, known: Iterable[Known] = ()) -> Report:
+    return verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"), known)
+
+
+def stolen_key(state_dir: Path) -> SigningKey:
+    """The key in force, as whoever has `state_dir` and the journal's key can take it."""
+    key = SigningKey(state_dir, KEYS, FixedClock(), CountingEntropy(), SystemFiles())
+    key.load(has_begun=True)
+    return key
 
 
 def die(journal: Journal) -> None:

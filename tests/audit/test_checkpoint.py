@@ -2,21 +2,21 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.chain import Opening, canonical
-from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, parse, sign
+from gateway.audit.checkpoint import BadCheckpoint, ChainState, Checkpoint, OtherKey, parse, public_text, sign
 
-from .state import KEYS
-
-KEY = KEYS.current.ed25519_private_key()
-PUBLIC = {"k1": KEY.public_key()}
+KEY, NEXT = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (7, 8))
+PUBLIC = [public_text(KEY)]
 OPENING = Opening("worker-1-x", "node-a", "worker-1", "2027-01-15T08:00:00.000000Z")
 CHECKPOINT = Checkpoint(
-    7, "2027-01-15T08:00:00.000000Z", "node-a", "ab" * 32, "k1",
+    7, "2027-01-15T08:00:00.000000Z", "node-a", "ab" * 32, public_text(KEY), public_text(NEXT),
     {"worker-1-x": ChainState(OPENING, 3, "cd" * 32), "portal-x": ChainState(
-        Opening("portal-x", "node-a", "portal", "t"), 9, "ef" * 32, "closed")},
+        Opening("portal-x", "node-a", "portal", "t"), 9, "ef" * 32, "crashed", "01" * 32)},
 )  # fmt: skip
 FILE = sign(CHECKPOINT, KEY)
 
@@ -54,11 +54,11 @@ def test_what_is_no_checkpoint_is_refused(content: bytes) -> None:
     "change",
     [
         {"v": 2}, {"number": "7"}, {"chains": []}, {"chains": {"worker-1-x": {}}}, {"extra": 1}, {"time": 3},
-        {"chains": {"other": {"opening": OPENING.as_json(), "seq": 0, "hash": "", "ended": None}}},
-        {"chains": {"worker-1-x": {"opening": OPENING.as_json(), "seq": "0", "hash": "", "ended": None}}},
-        {"chains": {"worker-1-x": {"opening": OPENING.as_json(), "seq": 0, "hash": "", "ended": "maybe"}}},
+        {"chains": {"other": {"opening": OPENING.as_json(), "seq": 0, "hash": "", "ended": None, "torn": ""}}},
+        {"chains": {"worker-1-x": {"opening": OPENING.as_json(), "seq": "0", "hash": "", "ended": None, "torn": ""}}},
+        {"chains": {"worker-1-x": {"opening": OPENING.as_json(), "seq": 0, "hash": "", "ended": "maybe", "torn": ""}}},
         {"chains": {"worker-1-x": {"opening": {**OPENING.as_json(), "chain": "../x"}, "seq": 0, "hash": "",
-                                   "ended": None}}},
+                                   "ended": None, "torn": ""}}},
     ],
 )  # fmt: skip
 def test_even_a_signature_does_not_make_one_of_something_else(change: dict[str, object]) -> None:
@@ -78,6 +78,19 @@ def test_a_signature_over_the_same_bytes_for_another_purpose_does_not_fit() -> N
         parse(forged, PUBLIC)
 
 
-def test_a_key_that_was_not_given_proves_nothing() -> None:
-    with pytest.raises(BadCheckpoint, match="not among those given"):
-        parse(FILE, {})
+@pytest.mark.parametrize("keys", [[], [public_text(NEXT)]])
+def test_a_key_that_is_not_due_proves_nothing(keys: list[str]) -> None:
+    with pytest.raises(OtherKey, match="not with the one that is due"):
+        parse(FILE, keys)
+
+
+@pytest.mark.parametrize("key", ["", "AAAA", "not base64", "é"])
+def test_what_is_no_key_signs_nothing(key: str) -> None:
+    file = sign(replace(CHECKPOINT, key=key), KEY)
+    with pytest.raises(BadCheckpoint, match="does not fit"):
+        parse(file, [key])
+
+
+def test_the_key_of_the_next_one_is_the_one_introduced_or_the_same() -> None:
+    assert CHECKPOINT.key_of_next == public_text(NEXT)
+    assert replace(CHECKPOINT, next_key="").key_of_next == public_text(KEY)

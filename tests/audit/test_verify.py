@@ -1,22 +1,26 @@
 """Every kind of change, at many places, is found; what can't be known is said."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.audit import verify as module
 from gateway.audit.chain import Opening, first_hash, origin, seal
-from gateway.audit.checkpoint import parse, sign
-from gateway.audit.report import AtLeast, Report
+from gateway.audit.checkpoint import Checkpoint, file_hash, parse
+from gateway.audit.known import Known
+from gateway.audit.report import Report
 from gateway.audit.search import Filter, search
-from gateway.audit.verify import load_public_keys, verify
-from gateway.foundation.errors import GatewayError
+from gateway.audit.signing_key import PERIOD_SECONDS, SigningKey
+from gateway.audit.verify import load_first_key, verify
 
-from .state import KEYS, Gateway, die
+from .state import Gateway, die, stolen_key, verified
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class Story:
     closed: str
     crashed: str
     living: str
+    first_key: SigningKey
+    """The private one, as nobody has it any more."""
 
     def copy(self, target: Path) -> "Story":
         shutil.copytree(self.path, target)
-        return Story(target, self.closed, self.crashed, self.living)
+        return replace(self, path=target)
 
     def segments(self, chain: str) -> list[Path]:
         return sorted((self.path / "journal" / chain).glob("*.jsonl"))
@@ -45,14 +51,20 @@ class Story:
     def count(self) -> int:
         return len(list((self.path / "checkpoints").glob("0*.json")))
 
-    def verify(self, at_least: AtLeast | None = None) -> Report:
-        return verify(self.path, load_public_keys(self.path / "checkpoints" / "keys.json"), at_least)
+    def parsed(self, number: int) -> Checkpoint:
+        content = self.checkpoint(number).read_bytes()
+        return parse(content, [json.loads(content)["key"]])
+
+    def verify(self, *known: Known) -> Report:
+        return verified(self.path, known)
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     gateway = Gateway(tmp_path_factory.mktemp("story"))
     closed, crashed, living = (gateway.journal(f"worker-{number}") for number in (1, 2, 3))
+    first_key = stolen_key(gateway.state_dir)
+    gateway.clock.advance(PERIOD_SECONDS)
     for _ in range(8):
         for journal in (closed, crashed, living):
             journal.commit_now(gateway.records.decision())
@@ -69,7 +81,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     gateway.sign()
     for _ in range(3):
         living.commit_now(gateway.records.decision())
-    return Story(gateway.state_dir, closed.opening.chain, crashed.opening.chain, living.opening.chain)
+    names = (closed.opening.chain, crashed.opening.chain, living.opening.chain)
+    return Story(gateway.state_dir, *names, first_key)
 
 
 @pytest.fixture
@@ -96,15 +109,15 @@ def test_the_story_itself_has_no_break_and_says_what_can_not_be_known(copied: St
 
 
 def test_progress_is_told(copied: Story) -> None:
-    keys = load_public_keys(copied.path / "checkpoints" / "keys.json")
+    key = load_first_key(copied.path / "checkpoints" / "first-key.json")
     told: list[int] = []
-    report = verify(copied.path, keys, progress=told.append)
+    report = verify(copied.path, key, progress=told.append)
     assert told == [] or told[-1] <= report.records
 
 
 def signed_bytes(story: Story, chain: str) -> list[tuple[Path, int]]:
     """Every byte that a checkpoint covers."""
-    signed = parse(story.checkpoint(story.count).read_bytes(), load_public_keys(story.path / "checkpoints/keys.json"))
+    signed = story.parsed(story.count)
     seq = signed.chains[chain].seq if chain in signed.chains else 1 << 30
     places, number = [], 0
     for path in story.segments(chain):
@@ -210,7 +223,7 @@ def test_a_missing_segment_after_the_last_checkpoint_is_found_by_the_one_behind_
     segments[1].unlink()
     report = gateway.verify()
     assert report.first is not None
-    assert "00000003.jsonl is there: what was between is missing" in report.first.problem
+    assert "00000003.jsonl is there, which does not follow" in report.first.problem
 
 
 @pytest.mark.parametrize("chain", ["closed", "crashed", "living"])
@@ -306,13 +319,18 @@ def test_a_checkpoint_in_another_s_place_is_found(copied: Story) -> None:
     assert str(copied.verify().first) == "checkpoints/00000004.json holds the checkpoint 3"
 
 
+def test_a_checkpoint_before_the_first_is_found(copied: Story) -> None:
+    copied.checkpoint(copied.count).rename(copied.checkpoint(0))
+    assert str(copied.verify().first) == "checkpoints/00000000.json is before the first checkpoint"
+
+
 def test_without_checkpoints_nothing_is_verified(copied: Story, tmp_path: Path) -> None:
     for number in range(1, copied.count + 1):
         copied.checkpoint(number).unlink()
     report = copied.verify()
     assert str(report.first) == "checkpoints holds no checkpoint: nothing can be verified"
     assert len(report.breaks) == 4
-    assert not verify(tmp_path / "nothing", {}).ok
+    assert not verify(tmp_path / "nothing", "").ok
 
 
 def test_a_removed_tail_is_unknowable_here_and_found_with_what_left_the_node(copied: Story) -> None:
@@ -324,23 +342,17 @@ def test_a_removed_tail_is_unknowable_here_and_found_with_what_left_the_node(cop
     rolled_back = copied.verify()
     assert rolled_back.ok
     assert "can't be known" in rolled_back.lines()[-1]
-    assert "older state" in str(copied.verify(AtLeast(last)).first)
-    assert "older state" in str(copied.verify(AtLeast.parse(complete.last)).first)
-    assert copied.verify(AtLeast(last - 1)).ok
+    assert "older state" in str(copied.verify(Known(last)).first)
+    assert "older state" in str(copied.verify(Known.parse(complete.last)).first)
+    assert copied.verify(Known(last - 1)).ok
     assert path.exists()
 
 
 def test_another_history_with_the_same_numbers_is_found_by_its_hash(copied: Story) -> None:
     complete = copied.verify()
-    assert copied.verify(AtLeast.parse(complete.last)).ok
-    other = AtLeast(copied.count, "0" * 64)
+    assert copied.verify(Known.parse(complete.last)).ok
+    other = Known(copied.count, "0" * 64)
     assert "is not the checkpoint of this number that is known to exist" in str(copied.verify(other).first)
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "1:abc", "١", "1.5", ":"])
-def test_what_is_no_checkpoint_s_name_is_refused(text: str) -> None:
-    with pytest.raises(GatewayError, match="NUMBER:HASH"):
-        AtLeast.parse(text)
 
 
 class Forger:
@@ -348,13 +360,15 @@ class Forger:
 
     def __init__(self, story: Story) -> None:
         self.story = story
-        self.key = KEYS.current.ed25519_private_key()
+        self.key = stolen_key(story.path)
 
-    def change(self, number: int, **members: object) -> Report:
-        checkpoint = parse(self.story.checkpoint(number).read_bytes(), {"k1": self.key.public_key()})
-        values = {name: getattr(checkpoint, name) for name in checkpoint.__slots__} | members
-        self.story.checkpoint(number).write_bytes(sign(type(checkpoint)(**values), self.key))
+    def change(self, number: int, **members: Any) -> Report:
+        self.write(replace(self.story.parsed(number), **members))
         return self.story.verify()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        key = self.key if checkpoint.key == self.key.public else self.story.first_key
+        self.story.checkpoint(checkpoint.number).write_bytes(key.sign(checkpoint))
 
 
 def test_a_checkpoint_that_does_not_follow_is_found_even_if_signed(copied: Story) -> None:
@@ -368,50 +382,142 @@ def test_a_checkpoint_that_leaves_a_chain_out_is_found_even_if_signed(copied: St
 
 
 def test_a_chain_that_is_opened_late_or_twice_is_found_even_if_signed(copied: Story) -> None:
-    key = {"k1": KEYS.current.ed25519_private_key().public_key()}
-    middle = parse(copied.checkpoint(6).read_bytes(), key)
-    last = parse(copied.checkpoint(copied.count).read_bytes(), key)
+    middle, last = copied.parsed(6), copied.parsed(copied.count)
     twice = {**last.chains, copied.closed: middle.chains[copied.closed]}
     assert "again, which had ended" in str(Forger(copied).change(copied.count, chains=twice).first)
-    first = parse(copied.checkpoint(1).read_bytes(), key)
-    [name] = first.chains
+    [name] = copied.parsed(1).chains
     late = {name: middle.chains[name]}
     assert "before its first record" in str(Forger(copied).change(1, chains=late).first)
 
 
 def test_a_chain_with_another_opening_than_before_is_found_even_if_signed(copied: Story) -> None:
-    key = {"k1": KEYS.current.ed25519_private_key().public_key()}
-    last = parse(copied.checkpoint(copied.count).read_bytes(), key)
+    last = copied.parsed(copied.count)
     state = last.chains[copied.living]
     opening = Opening(copied.living, "node-b", state.opening.process, state.opening.time)
     changed = {copied.living: type(state)(opening, state.seq, state.hash)}
     assert "another opening than before" in str(Forger(copied).change(copied.count, chains=changed).first)
 
 
-def test_a_journal_can_be_verified_while_it_is_written(tmp_path: Path) -> None:
+def test_a_journal_can_be_verified_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Gateway(tmp_path)
     journal, other = gateway.journal(), gateway.journal("worker-2")
-    keys = load_public_keys(tmp_path / "checkpoints" / "keys.json")
-    writes = 0
+    first_key = load_first_key(tmp_path / "checkpoints" / "first-key.json")
 
-    def write_on(_: int) -> None:
-        nonlocal writes
-        writes += 1
+    def write_on() -> None:
+        gateway.clock.advance(PERIOD_SECONDS / 4)
         for each in (journal, other):
             each.commit_now(gateway.records.decision())
         gateway.sign()
 
     seen = 0
 
-    class Keys(dict):  # type: ignore[type-arg]  # Its one use is to be asked between two checkpoints.
-        def get(self, name: str, default: object = None) -> object:
-            nonlocal seen
-            seen += 1
-            if seen < 60:
-                write_on(0)
-            return super().get(name, default)
+    def parse_slowly(content: bytes, keys: Collection[str]) -> Checkpoint:
+        nonlocal seen
+        seen += 1
+        if seen < 60:
+            write_on()
+        return parse(content, keys)
 
-    report = verify(tmp_path, Keys(keys))
+    monkeypatch.setattr(module, "parse", parse_slowly)
+    report = verify(tmp_path, first_key)
     assert report.ok, report.lines()
     assert report.checkpoints > 50
     assert report.torn == []
+
+
+# What can't be read
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_chain_that_cant_be_read_is_reported_and_the_others_are_verified(
+    copied: Story, plant: Callable[[Path], None]
+) -> None:
+    path = copied.segment(copied.crashed)
+    path.unlink()
+    plant(path)
+    last = copied.segments(copied.closed)[-1]
+    last.write_bytes(last.read_bytes()[:-10])
+    report = copied.verify()
+    places = "\n".join(map(str, report.breaks))
+    assert f"journal/{copied.crashed} can't be read beyond record 0" in places
+    assert f"journal/{copied.closed}/" in places
+    assert report.chains == 3
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_checkpoint_that_cant_be_read_is_reported(copied: Story, plant: Callable[[Path], None]) -> None:
+    copied.checkpoint(7).unlink()
+    plant(copied.checkpoint(7))
+    assert str(copied.verify().first).startswith("checkpoints/00000007.json can't be read")
+
+
+@pytest.mark.parametrize("chain", ["closed", "crashed", "living"])
+def test_a_segment_before_the_first_is_found(copied: Story, chain: str) -> None:
+    path = copied.segment(getattr(copied, chain))
+    path.with_name("00000000.jsonl").write_bytes(path.read_bytes())
+    assert "00000000.jsonl is there, which does not follow" in str(copied.verify().first)
+
+
+def test_segments_that_are_numbered_anew_are_found(gateway: Gateway) -> None:
+    journal = gateway.journal()
+    journal.commit_now(gateway.records.decision())
+    journal.close_now()
+    gateway.sign()
+    (path,) = journal._writer.folder.glob("*.jsonl")
+    path.rename(path.with_name("00000002.jsonl"))
+    assert "00000002.jsonl is there, which does not follow" in str(gateway.verify().first)
+
+
+def test_what_a_crash_has_torn_stays_as_it_is(copied: Story) -> None:
+    path = copied.segments(copied.crashed)[-1]
+    content = path.read_bytes()
+    torn = b'{"v":1,"seq":'
+    assert content.endswith(torn)
+    for changed in (content[: -len(torn)], content[:-1], content[:-1] + b"x", content + b"x"):
+        path.write_bytes(changed)
+        assert "is not followed by what was there when its chain ended" in str(copied.verify().first)
+    path.write_bytes(content + bytes(100))
+    assert copied.verify().ok
+
+
+# Witnesses
+
+
+def test_of_many_known_ones_the_first_that_differs_and_the_furthest_are_named(copied: Story) -> None:
+    mine = [Known(number, file_hash(copied.checkpoint(number).read_bytes()), "node-a") for number in range(1, 10)]
+    report = copied.verify(*mine)
+    assert report.ok
+    assert report.known == 9
+    other = "0" * 64
+    strange = (Known(8, other, "node-a"), Known(5, other, "node-a"), Known(90, other, "node-a"), Known(70, other))
+    report = copied.verify(*mine, *strange)
+    said = [str(each) for each in report.breaks]
+    assert "checkpoints/00000005.json is not the checkpoint" in said[0]
+    assert "nor are 1 others" in said[0]
+    assert "checkpoint 90 is known to exist: this is an older state" in said[1]
+
+
+def test_a_witness_may_get_a_checkpoint_while_the_rest_is_verified(gateway: Gateway) -> None:
+    journal = gateway.journal()
+
+    def known() -> Iterator[Known]:
+        journal.commit_now(gateway.records.decision())
+        gateway.sign()
+        yield Known(2, file_hash((gateway.state_dir / "checkpoints" / "00000002.json").read_bytes()), "node-a")
+
+    report = verified(gateway.state_dir, known())
+    assert report.ok, report.lines()
+    assert report.checkpoints == 1
+
+
+def test_what_is_known_of_other_nodes_proves_nothing_of_this_one(copied: Story) -> None:
+    others = [Known(number, "0" * 64, "node-b") for number in (1, 99)]
+    assert "are none of the 2 that are known" in str(copied.verify(*others).first)
+    mine = Known(1, file_hash(copied.checkpoint(1).read_bytes()), "node-a")
+    assert copied.verify(*others, mine).ok
+
+
+def test_a_known_one_is_missed_where_it_is_missing(copied: Story) -> None:
+    mine = Known(5, file_hash(copied.checkpoint(5).read_bytes()), "node-a")
+    copied.checkpoint(5).unlink()
+    assert "00000005.json is not the checkpoint of this number" in "\n".join(map(str, copied.verify(mine).breaks))

@@ -22,7 +22,7 @@ def journal(config):
     (state / "journal").mkdir(parents=True)
     clock = FixedClock(NOW)
     keys = KeySet((Key("journal", "k1", NOW, b"j" * 32),))
-    checkpoints = CheckpointWriter(state, keys, "n1", clock)
+    checkpoints = CheckpointWriter(state, keys, "n1", clock, CountingEntropy())
     chain = Journal(state, "worker-0", "n1", clock=clock, entropy=CountingEntropy())
     checkpoints.open_chain(chain.prepare())
     asked = {"config": "c", "tenant": "acme", "method": "GET", "client": "10.0.0.1"}
@@ -108,15 +108,35 @@ def test_an_older_state_is_found_out(config, journal, capsys):
     assert run(["audit", "verify", "--at-least", "x", "--config", str(config)]) == 2
 
 
-def test_keys_that_were_kept_elsewhere(config, journal, capsys):
-    other = config.parent / "keys.json"
-    other.write_text(json.dumps({"k1": base64.b64encode(b"p" * 32).decode()}))
-    assert run(["audit", "verify", "--keys", str(other), "--config", str(config)]) == 1
+def test_a_state_is_held_against_what_a_witness_keeps(config, journal, capsys):
+    kept = config.parent / "kept.json"
+    kept.write_bytes((journal / "checkpoints" / "00000002.json").read_bytes())
+    empty, lines = config.parent / "empty", config.parent / "lines"
+    empty.mkdir()
+    lines.write_text('arrived {"checkpoint":"3:%s","node":"n1","time":"t"}\n' % ("0" * 64))
+    for options, status in (
+        (["--at-least", str(kept)], 0),
+        (["--witness", str(kept), "--witness", str(journal / "checkpoints")], 0),
+        (["--at-least", str(lines)], 1),
+        (["--witness", str(kept), "--witness", str(lines)], 1),
+        (["--witness", str(empty)], 1),
+        (["--witness", str(config.parent / "nowhere")], 1),
+    ):
+        assert run(["audit", "verify", *options, "--config", str(config)]) == status, options
+    said = capsys.readouterr()
+    assert "end at 2, but checkpoint 3 is known to exist" in said.out
+    assert "empty holds no checkpoint" in said.err
+
+
+def test_a_first_key_that_was_kept_elsewhere(config, journal, capsys):
+    other = config.parent / "first-key.json"
+    other.write_text(json.dumps({"key": base64.b64encode(b"p" * 32).decode()}))
+    assert run(["audit", "verify", "--first-key", str(other), "--config", str(config)]) == 1
 
 
 def test_nothing_to_verify(config, capsys):
     assert run(["audit", "verify", "--config", str(config)]) == 1
-    assert "public keys" in capsys.readouterr().err
+    assert "first public key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("planted", ["\u00b2\u00b2.json", "\u0669.json", "9\u00b2.json"])
@@ -125,12 +145,12 @@ def test_a_planted_name_does_not_keep_anybody_from_verifying(config, journal, ca
     assert run(["audit", "verify", "--config", str(config)]) == 0
 
 
-def test_it_is_said_that_keys_beside_the_journal_prove_less(config, journal, capsys):
-    found = journal / "checkpoints" / "keys.json"
+def test_it_is_said_that_a_key_beside_the_journal_proves_less(config, journal, capsys):
+    found = journal / "checkpoints" / "first-key.json"
     copy = config.parent / "copy.json"
     copy.write_bytes(found.read_bytes())
-    for option, is_told in ((), True), (("--keys", str(copy)), False), (("--keys", str(found)), True):
+    for option, is_told in ((), True), (("--first-key", str(copy)), False), (("--first-key", str(found)), True):
         assert run(["audit", "verify", *option, "--config", str(config)]) == 0
-        assert ("lie beside the journal" in capsys.readouterr().out) == is_told
+        assert ("lies beside the journal" in capsys.readouterr().out) == is_told
         assert run(["audit", "verify", "--json", *option, "--config", str(config)]) == 0
-        assert json.loads(capsys.readouterr().out)["keys_beside_journal"] is is_told
+        assert json.loads(capsys.readouterr().out)["first_key_beside_journal"] is is_told

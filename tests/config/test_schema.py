@@ -128,6 +128,27 @@ def test_addresses_that_we_hand_out(listen, public_port, origin):
         ("timeouts", "{head: -1s}", "timeouts.head", "not a length of time"),
         ("timeouts", "{drain: 2h}", "timeouts.drain", "not between"),
         ("snapshots", "{keep: 0}", "snapshots.keep", "at least 1"),
+        ("audit", "{witnesses: {}}", "audit.witnesses", "needs a list"),
+        ("audit", "{witnesses: [{}]}", "audit.witnesses[0]", "one of folder, syslog and https"),
+        ("audit", "{witnesses: [{folder: /mnt, https: 'https://a/'}]}", "audit.witnesses[0]", "one of folder"),
+        ("audit", "{witnesses: [{folder: var/x}]}", "audit.witnesses[0].folder", "inside state_dir"),
+        ("audit", "{witnesses: [{folder: /mnt, ca: /ca.pem}]}", "audit.witnesses[0].ca", "for syslog and https"),
+        ("audit", "{witnesses: [{folder: /mnt, token: {env: T}}]}", "audit.witnesses[0].token", "for https only"),
+        ("audit", "{witnesses: [{syslog: 'tls://a', token: {env: T}}]}", "audit.witnesses[0].token", "for https only"),
+        ("audit", "{witnesses: [{https: 'https://a', token: {}}]}", "audit.witnesses[0].token", "one of file and env"),
+        ("audit", "{witnesses: [{syslog: 'tls://a', private_key: /k}]}", "audit.witnesses[0]", "needs both"),
+        ("audit", "{witnesses: [{syslog: 'tcp://a:6514'}]}", "audit.witnesses[0].syslog", "begins with tls://"),
+        ("audit", "{witnesses: [{syslog: 'tls://'}]}", "audit.witnesses[0].syslog", "begins with tls://"),
+        ("audit", "{witnesses: [{syslog: 'tls://a:0'}]}", "audit.witnesses[0].syslog", "begins with tls://"),
+        ("audit", "{witnesses: [{syslog: 'tls://a:70000'}]}", "audit.witnesses[0].syslog", "begins with tls://"),
+        ("audit", "{witnesses: [{syslog: 'tls://a:6514/x'}]}", "audit.witnesses[0].syslog", "nothing after them"),
+        ("audit", "{witnesses: [{syslog: 6514}]}", "audit.witnesses[0].syslog", "begins with tls://"),
+        ("audit", "{witnesses: [{https: 'http://a/'}]}", "audit.witnesses[0].https", "begins with https://"),
+        ("audit", "{witnesses: [{https: 'https://u:p@a/'}]}", "audit.witnesses[0].https", "neither a user"),
+        ("audit", "{witnesses: [{https: 'https://a/#x'}]}", "audit.witnesses[0].https", "neither a user"),
+        ("audit", "{witnesses: [{https: \"https://a/\\n\"}]}", "audit.witnesses[0].https", "begins with https://"),
+        ("audit", "{witnesses: [{https: 'https://[a/'}]}", "audit.witnesses[0].https", "begins with https://"),
+        ("audit", "{witnesses: [{folder: /mnt}, {folder: /mnt/}]}", "audit.witnesses[1]", "is there twice"),
         ("node", "a/b", "node", "letters"),
         ("log_level", "trace", "log_level", "must be 'debug'"),
     ],
@@ -141,6 +162,21 @@ def test_hostile_values(section, value, path, words):
 @pytest.mark.parametrize("section", ["version", "domain", "master_key", "tls", "listen", "sessions", "limits", "store"])
 def test_an_empty_section_is_a_problem_and_never_a_default(section):
     assert [path for path, _ in told(**{section: ""})] == [section]
+
+
+def test_witnesses():
+    folder, syslog, https = read(
+        audit="{witnesses: [{folder: ../mnt}, {syslog: 'tls://[::1]', ca: ca.pem, certificate: c, private_key: k}, "
+        "{https: 'https://a.example:8443/put?x=1', token: {env: TOKEN}}]}"
+    ).audit.witnesses
+    assert folder.folder == Path("/srv/btb/mnt")
+    assert (syslog.syslog.host, syslog.syslog.port, syslog.ca) == ("::1", 6514, Path("/srv/btb/config/ca.pem"))
+    assert https.https == "https://a.example:8443/put?x=1"
+    assert [each.name for each in (folder, syslog, https)] == [
+        "/srv/btb/mnt",
+        "tls://[::1]:6514",
+        "https://a.example:8443/put",
+    ]
 
 
 def test_listeners_on_one_port_of_different_addresses_are_fine():

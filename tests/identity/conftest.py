@@ -26,6 +26,7 @@ from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.store.people import Person
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 
 Value = TypeVar("Value")
 
@@ -39,6 +40,9 @@ def symmetric(purpose: str) -> KeySet:
     return KeySet((Key(purpose, SystemEntropy.bytes(6).hex(), 0.0, SystemEntropy.bytes(32)),))
 
 
+SEALS = Seals(symmetric("seal"))
+
+
 def rotated(keys: KeySet) -> KeySet:
     return KeySet((*symmetric(keys.current.purpose).keys, *keys.keys))
 
@@ -47,6 +51,7 @@ class World:
     """People with factors, and browsers that carry what they were given."""
 
     password, login_host, app_host = PASSWORD, LOGIN_HOST, APP_HOST
+    seals = SEALS
     symmetric, rotated = staticmethod(symmetric), staticmethod(rotated)
     entropy = SystemEntropy()
 
@@ -130,7 +135,7 @@ def state_dir(tmp_path: Path) -> Path:
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store without rows, made once: each test gets a copy of its files."""
     directory = tmp_path_factory.mktemp("empty")
-    store = Store.open("sqlite", directory)
+    store = Store.open("sqlite", directory, SEALS)
     migrate(store)
     store.close()
     return directory
@@ -139,7 +144,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty: Path, state_dir: Path) -> Iterator[Store]:
     shutil.copytree(empty, state_dir)
-    store = Store.open("sqlite", state_dir)
+    store = Store.open("sqlite", state_dir, SEALS)
     yield store
     store.close()
 
@@ -153,7 +158,7 @@ def world(store: Store, state_dir: Path) -> Iterator[World]:
 
 @pytest.fixture
 def reader(store: Store, state_dir: Path) -> Iterator[Reader]:
-    reader = Reader.open("sqlite", state_dir)
+    reader = Reader.open("sqlite", state_dir, SEALS)
     yield reader
     reader.close()
 

@@ -102,6 +102,16 @@ def test_what_opens_with_no_key_is_left_and_the_others_are_sealed(world) -> None
     assert world.store.read(lambda c: factors.password_hash(c, KeySet(keys.keys[:1]), eve.id)) is not None
 
 
+def test_an_authenticator_alone_that_is_sealed_anew_stays_genuine(world) -> None:
+    """After an interruption, or with no password at all."""
+    person = world.person()
+    keys, one = rotated(world.keys.factor), authenticator(world, person)
+    world.store.run(lambda c: rows.forget(c, person.id))
+    world.store.run(lambda c: rows.add_authenticator(c, one))
+    assert factors.reseal(world.store, keys, "", world.entropy) == ("", 1)
+    assert world.store.read(lambda c: rows.are_genuine(c, person.id))
+
+
 def test_codes_of_disabled_authenticators_are_not_looked_at(world) -> None:
     person = world.person()
     id_ = authenticator(world, person).id

@@ -5,12 +5,12 @@ import time
 import pytest
 
 from gateway.foundation.clock import SystemClock
-from gateway.foundation.errors import StoreUnavailable
+from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.identity import follower as module
 from gateway.identity import sessions, users
 from gateway.identity.follower import CURRENT_SECONDS, Follower
 from gateway.metrics import Metrics
-from gateway.store import changes
+from gateway.store import changes, epoch
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 
@@ -143,13 +143,14 @@ async def test_after_a_failure_everything_is_forgotten_and_loaded_anew(world, fo
 
 
 async def test_another_store_in_its_place_is_loaded_and_not_followed(world, followed, tmp_path) -> None:
-    """As after a restore: the positions of the old feed mean nothing in the new one."""
+    """One of a later epoch, as after a restore: the positions of the old feed mean nothing in it."""
     person = world.bare_person("ada")
     session, _ = world.session(person, "a.example")
     await followed.follower.confirm()
     world.store.close()
-    other = Store.open("sqlite", tmp_path / "other")
+    other = Store.open("sqlite", tmp_path / "other", world.seals)
     migrate(other)
+    other.run(lambda c: epoch.begin(c, world.clock.now(), None))
     other.close()
     (world.state_dir / "store").rename(world.state_dir / "old")
     (tmp_path / "other" / "store").rename(world.state_dir / "store")
@@ -158,6 +159,24 @@ async def test_another_store_in_its_place_is_loaded_and_not_followed(world, foll
     copy = await followed.follower.confirm()
     assert (copy.sessions, copy.people) == ({}, {})
     assert followed.seen[-1] == {session, person.id}
+
+
+async def test_an_older_store_in_its_place_is_refused(world, followed, tmp_path) -> None:
+    """A copy from before a revocation, put back by whoever can write the file."""
+    session, _ = world.session(world.bare_person("ada"), "a.example")
+    store = world.state_dir / "store" / "store.db"
+    (tmp_path / "copy").write_bytes(world.store.backend.image())
+    sessions.end(world.store, session, "revoked", world.clock)
+    await followed.follower.confirm()
+    world.store.close()
+    for name in ("store.db-wal", "store.db-shm"):
+        store.with_name(name).unlink(missing_ok=True)
+    (tmp_path / "copy").rename(store)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await followed.follower.confirm()
+    with pytest.raises(StoreTampered, match="older"):
+        await followed.follower.confirm()
 
 
 async def test_ends_by_time_are_reported_within_a_minute(world, followed) -> None:

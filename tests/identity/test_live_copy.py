@@ -1,6 +1,8 @@
 """A copy that follows the feed must at every step be what a fresh load would have been."""
 
 import random
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -187,3 +189,63 @@ def test_a_disabled_person_is_no_principal(world, reader) -> None:
     users.disable(world.store, "ada", world.clock)
     step(copy, reader)
     assert copy.principal_of(row) is None
+
+
+# Somebody else writes to the store.
+
+
+def raw(world, *statements: str) -> None:
+    with closing(sqlite3.connect(world.store.backend.path)) as attacker:
+        for statement in statements:
+            assert attacker.execute(statement).rowcount != 0, statement
+        attacker.commit()
+
+
+def forged(kind: str, key: str) -> str:
+    return f"INSERT INTO changes (kind, key, at) VALUES ('{kind}', '{key}', 1.0)"  # noqa: S608 - the attacker's.
+
+
+def test_a_forged_row_ends_what_it_was_to_raise(world, reader) -> None:
+    person = world.bare_person("ada")
+    session, _ = world.session(person, "a.example")
+    copy = load_copy(reader, world.clock.now())
+    raw(world, "UPDATE people SET home = 'acme'", forged("person", person.id))
+    news = read_news(reader, copy.version, copy.position)
+    assert copy.fits(news)
+    copy.apply(news)
+    assert (copy.people, copy.broken) == ({}, {person.id})
+    assert copy.principal_of(copy.sessions[session]) is None
+    assert load_copy(reader, world.clock.now()).broken == {person.id}
+
+
+def test_a_notice_that_was_deleted_is_missed_by_the_tally(world, reader) -> None:
+    session, _ = world.session(world.bare_person("ada"), "a.example")
+    copy = load_copy(reader, world.clock.now())
+    sessions.end(world.store, session, "revoked", world.clock)
+    raw(world, f"DELETE FROM changes WHERE position > {copy.position}")  # noqa: S608
+    news = read_news(reader, copy.version, copy.position)
+    assert news is None or not copy.fits(news)
+
+
+def test_rows_put_back_with_their_seals_count_as_ended(world, reader) -> None:
+    ada, eve = world.bare_person("ada"), world.bare_person("eve")
+    with closing(sqlite3.connect(world.store.backend.path)) as attacker:
+        (seal,) = attacker.execute("SELECT hex(seal) FROM seals WHERE key = ?", (ada.id,)).fetchone()
+    users.disable(world.store, "ada", world.clock)
+    copy = load_copy(reader, world.clock.now())
+    raw(
+        world,
+        f"UPDATE people SET disabled_at = NULL WHERE id = '{ada.id}'",  # noqa: S608 - the attacker's.
+        f"UPDATE seals SET seal = x'{seal}' WHERE key = '{ada.id}'",  # noqa: S608
+        forged("person", ada.id),
+    )
+    news = read_news(reader, copy.version, copy.position)
+    assert not copy.fits(news)
+    fresh = load_copy(reader, world.clock.now())
+    assert fresh.adds_up is False
+    assert fresh.people[ada.id].is_active
+    assert fresh.remember(copy) == {ada.id}
+    assert list(fresh.people) == [eve.id]
+    # It goes on from there: the gap is known, and what we change ourselves fits.
+    users.grant(world.store, "eve", [Grant("support", "*")], world.clock)
+    assert fresh.fits(read_news(reader, fresh.version, fresh.position))

@@ -251,7 +251,7 @@ def test_two_use_the_same_code_at_once(world) -> None:
     world.person()
     code = world.code()
     pendings = [asyncio.run(world.sign_in.password(None, "ada", world.password, world.client)) for _ in range(2)]
-    with closing(Store.open("sqlite", world.state_dir)) as other:
+    with closing(Store.open("sqlite", world.state_dir, world.seals)) as other:
         mine, theirs = world.another_portal(), world.another_portal()
         theirs._store = other
         answers = world.side_by_side(

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
+from gateway.store.seals import Seals
 
-from .house import House, open_house
+from .house import House, key_ring, open_house
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with a migrated store, made once and copied for each test."""
     folder = tmp_path_factory.mktemp("portal") / "state"
     folder.mkdir()
-    store = Store.open("sqlite", folder)
+    store = Store.open("sqlite", folder, Seals(key_ring(folder).load("seal")))
     migrate(store)
     store.close()
     return folder

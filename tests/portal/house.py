@@ -36,6 +36,7 @@ from gateway.metrics import Metrics
 from gateway.portal import Services, create_app
 from gateway.store.engine import Store
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 
 DOMAIN = "btb.localhost"
 PORT = 8443
@@ -250,12 +251,17 @@ class Journal:
         self.events.append(json.loads(b"{%b}" % fragment))
 
 
+def key_ring(folder: Path) -> Keyring:
+    return Keyring(folder / "keys", b"m" * 32, FixedClock(), SystemEntropy())
+
+
 @asynccontextmanager
 async def open_house(folder: Path) -> AsyncIterator[House]:
     clock, entropy = FixedClock(), SystemEntropy()
-    ring = Keyring(folder / "keys", b"m" * 32, clock, entropy)
+    ring = key_ring(folder)
+    seals = Seals(ring.load("seal"))
     keys = {name: ring.load(name) for name in ("assertion", "session", "hand-over", "factor")}
-    store = Store.open("sqlite", folder)
+    store = Store.open("sqlite", folder, seals)
     issuer = url(LOGIN, "")
     journal, counts = Journal([]), []
     passwords = Passwords(entropy, CHEAP)
@@ -280,7 +286,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         record=journal.record,
         count=lambda name, *labels: counts.append((name, *labels)),
     )
-    reader = Reader.open("sqlite", folder)
+    reader = Reader.open("sqlite", folder, seals)
     directory = Directory(reader, keys["session"], clock, Metrics(), idle_seconds=3600)
     signer = AssertionSigner(keys["assertion"], issuer, clock, entropy)
     async with TestClient(TestServer(create_app(services)), cookie_jar=DummyCookieJar()) as client:

@@ -11,6 +11,7 @@ from gateway.foundation.keyring import KeySet
 from gateway.identity import users
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
+from gateway.store.seals import Seals
 
 from .rig import TestGateway, open_gateway
 
@@ -18,15 +19,15 @@ from .rig import TestGateway, open_gateway
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, KeySet]:
     ring = Keyring(tmp_path_factory.mktemp("keys"), b"m" * 32, FixedClock(), SystemEntropy())
-    return {name: ring.load(name) for name in ("assertion", "session", "hand-over")}
+    return {name: ring.load(name) for name in ("assertion", "session", "hand-over", "seal")}
 
 
 @pytest.fixture(scope="session")
-def fresh_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh_state(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, KeySet]) -> Path:
     """A state folder with a migrated store and two customers, made once and copied for each test."""
     folder = tmp_path_factory.mktemp("proxy") / "state"
     folder.mkdir()
-    store = Store.open("sqlite", folder)
+    store = Store.open("sqlite", folder, Seals(keys["seal"]))
     migrate(store)
     users.add_tenants(store, ["acme", "globex"], FixedClock())
     store.close()

@@ -45,6 +45,7 @@ from gateway.proxy.tls import client_context
 from gateway.proxy.upstreams import Upstreams
 from gateway.store.engine import Store
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 
 from .wire import HOST, Application, Client, Message
 
@@ -277,7 +278,8 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
     application, portal = Application(), Application()
     await application.start()
     await portal.start(str(state_dir / "portal.sock"))
-    store, reader = Store.open("sqlite", state_dir), Reader.open("sqlite", state_dir)
+    seals = Seals(keys["seal"])
+    store, reader = Store.open("sqlite", state_dir, seals), Reader.open("sqlite", state_dir, seals)
     metrics = Metrics()
     directory = Directory(reader, keys["session"], clock, metrics, idle_seconds=IDLE)
     limits = JournalLimits(commit_interval=0.0, segment_bytes=1 << 18)

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 import pytest
 
+from gateway.foundation.keyring import Key, KeySet
 from gateway.foundation.principal import Grant
 from gateway.store import people, sessions, tenants, tokens
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.store.people import Person
 from gateway.store.reader import Reader
+from gateway.store.seals import Seals
 from gateway.store.sessions import HostToken, Session
 from gateway.store.tokens import Account, ServiceToken
 
@@ -72,17 +74,22 @@ def url() -> str:
 
 
 @pytest.fixture
+def seals() -> Seals:
+    return Seals(KeySet((Key("seal", "k1", 0.0, bytes(range(32))),)))
+
+
+@pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
 @pytest.fixture
-def open_store(url: str, state_dir: Path) -> Iterator[Callable[[], Store]]:
+def open_store(url: str, state_dir: Path, seals: Seals) -> Iterator[Callable[[], Store]]:
     """As another process would: another `Store` on the same database."""
     opened: list[Store] = []
 
     def open_one() -> Store:
-        opened.append(Store.open(url, state_dir))
+        opened.append(Store.open(url, state_dir, seals))
         return opened[-1]
 
     yield open_one
@@ -103,8 +110,8 @@ def world(store: Store) -> World:
 
 
 @pytest.fixture
-def reader(store: Store, url: str, state_dir: Path) -> Iterator[Reader]:
-    reader = Reader.open(url, state_dir)
+def reader(store: Store, url: str, state_dir: Path, seals: Seals) -> Iterator[Reader]:
+    reader = Reader.open(url, state_dir, seals)
     yield reader
     reader.close()
 

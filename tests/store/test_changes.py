@@ -11,7 +11,12 @@ from gateway.store.changes import Change
 
 HOST = "orders.example"
 
+
 # Each on a store with: ada (support@acme, a session), the tenant acme, the service token tok_1 (support@acme).
+def expiring(now: float) -> sessions.Session:
+    return sessions.Session("ses_expiring", "usr_ada", now - 9, now, now - 9, ("pwd", "otp"), "Firefox")
+
+
 RECORDED = {
     people.add: (lambda c, w: people.add(c, people.Person("usr_bob", "bob", "", "-", w.now)), {("person", "usr_bob")}),
     people.disable: (lambda c, w: people.disable(c, "usr_ada", w.now), {("person", "usr_ada")}),
@@ -37,6 +42,10 @@ RECORDED = {
     ),
     tokens.revoke: (lambda c, w: tokens.revoke(c, "tok_1", w.now), {("token", "tok_1")}),
     tokens.revoke_all: (lambda c, w: tokens.revoke_all(c, w.now), {("token", "tok_1")}),
+    sessions.end_expired: (
+        lambda c, w: (sessions.create(c, expiring(w.now)), sessions.end_expired(c, w.now)),
+        {("session", "ses_expiring")},
+    ),
     tenants.add: (lambda c, w: tenants.add(c, "other", w.now), {("tenant", "other")}),
     tenants.close: (
         lambda c, w: tenants.close(c, "acme", w.now),
@@ -45,8 +54,8 @@ RECORDED = {
 }
 
 UNRECORDED = {
-    "people": {"get", "find", "listing"},
-    "grants": {"of", "everyone", "gathered"},
+    "people": {"get", "find", "listing", "present", "content", "contents"},
+    "grants": {"of", "everyone", "gathered", "content"},
     # A session or account without a token can ask nothing; a swept session had ended before.
     "sessions": {
         "create",
@@ -58,9 +67,13 @@ UNRECORDED = {
         "from_row",
         "host_token_from_row",
         "is_live",
+        "is_genuine",
+        "unended",
+        "content",
+        "contents",
     },
-    "tokens": {"account", "add_account", "get", "find", "listing", "live"},
-    "tenants": {"find", "listing", "open_names", "require_nameable"},
+    "tokens": {"account", "add_account", "get", "listing", "unrevoked", "content", "contents"},
+    "tenants": {"find", "listing", "open_names", "require_nameable", "content", "contents"},
 }
 
 

@@ -22,9 +22,9 @@ def names(store: Store) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("url", ["postgresql://db/gateway", "mysql://db", "sqlite:///elsewhere.db", "", "SQLITE"])
-def test_a_store_that_we_can_not_use_is_named(tmp_path, url):
+def test_a_store_that_we_can_not_use_is_named(tmp_path, url, seals):
     with pytest.raises(GatewayError, match="write `store: sqlite`"):
-        Store.open(url, tmp_path)
+        Store.open(url, tmp_path, seals)
 
 
 def test_a_transaction_is_whole_or_not_at_all(store):
@@ -52,10 +52,10 @@ def test_any_other_fault_is_ours(store, sql):
         store.run(lambda c: c.execute(text(sql)).all())
 
 
-def test_reading_can_not_write(store, url, state_dir):
+def test_reading_can_not_write(store, url, state_dir, seals):
     with pytest.raises(StoreUnavailable):
         store.read(add("acme"))
-    with closing(Store.open(url, state_dir, read_only=True)) as other, pytest.raises(StoreUnavailable):
+    with closing(Store.open(url, state_dir, seals, read_only=True)) as other, pytest.raises(StoreUnavailable):
         other.run(add("acme"))
     assert names(store) == frozenset()
 
@@ -145,8 +145,8 @@ async def patiently(ask):
     return await ask()
 
 
-async def test_a_closed_store_says_so(url, state_dir):
-    store = Store.open(url, state_dir)
+async def test_a_closed_store_says_so(url, state_dir, seals):
+    store = Store.open(url, state_dir, seals)
     migrate(store)
     assert await store.aread(tenants.open_names, deadline=5) == frozenset()
     store.close()

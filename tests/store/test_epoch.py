@@ -26,7 +26,7 @@ def test_a_new_epoch_voids_every_credential_and_keeps_the_people(store, inhabite
     assert store.read(epoch.current) == 1
     assert store.run(lambda c: epoch.begin(c, now, None)) == 2
     state = reader.load_all_live(now)
-    assert (state.epoch, state.sessions, state.host_tokens, state.tokens) == (2, [], [], ())
+    assert (state.tally.stamp.epoch, state.sessions, state.host_tokens, state.tokens) == (2, [], [], ())
     assert [person.name for person in state.people] == ["ada"]
     assert store.read(lambda c: sessions.get(c, "ses_1")).ended_why == epoch.RESTORED
     assert store.read(lambda c: tokens.get(c, "tok_1")).revoked_at == now

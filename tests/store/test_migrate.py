@@ -6,7 +6,7 @@ import pytest
 from alembic import op
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
-from gateway.store import epoch, tenants
+from gateway.store import authority, epoch, tenants
 from gateway.store.migrate import migrate, newest, require_current, schema
 
 
@@ -74,3 +74,20 @@ def test_two_at_once_make_one_store(open_store):
     assert faults == []
     for store in stores:
         require_current(store)
+
+
+def test_a_store_from_before_seals_is_sealed_once(store):
+    store.run(lambda c: tenants.add(c, "acme", 1.0))
+    with closing(sqlite3.connect(store.backend.path)) as older:
+        for statement in (
+            "DROP TABLE seals",
+            "DROP TABLE tally",
+            "INSERT INTO meta VALUES ('epoch', 3)",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            older.execute(statement)
+        older.commit()
+    assert migrate(store) == 1
+    assert store.read(authority.inspect).is_sound
+    assert store.read(epoch.current) == 3
+    assert migrate(store) == 0

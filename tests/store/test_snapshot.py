@@ -67,53 +67,55 @@ def test_nothing_of_it_is_in_clear(taken):
         assert canary not in content
 
 
-def test_what_was_taken_comes_back_in_a_new_epoch(taken, inhabited, url, state_dir, clock):
+def test_what_was_taken_comes_back_in_a_new_epoch(taken, inhabited, url, state_dir, clock, seals):
     store = inhabited.store
     store.run(lambda c: people.remove(c, "usr_ada", inhabited.now))
     store.run(lambda c: tenants.add(c, "later", inhabited.now))
     store.close()
-    assert snapshot.restore(taken.path, KEYS, state_dir, clock) == taken
+    assert snapshot.restore(taken.path, KEYS, seals, state_dir, clock) == taken
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (state_dir / "store").iterdir()}
     assert files == dict.fromkeys(("store.db", "store.db.before-restore", "migration.lock"), 0o600)
-    with closing(Store.open(url, state_dir)) as restored:
+    with closing(Store.open(url, state_dir, seals)) as restored:
         assert [person.name for person in restored.read(people.listing)] == ["ada"]
         assert restored.read(tenants.open_names) == {"acme"}
         assert restored.read(epoch.current) == 2
         assert restored.read(lambda c: sessions.listing(c, inhabited.now)) == ()
-        assert restored.read(lambda c: tokens.live(c, inhabited.now)) == ()
+        assert restored.read(lambda c: tokens.unrevoked(c)) == ()
 
 
-def test_a_code_used_after_the_snapshot_stays_used(taken, inhabited, url, state_dir, clock):
+def test_a_code_used_after_the_snapshot_stays_used(taken, inhabited, url, state_dir, clock, seals):
     inhabited.store.run(lambda c: factors.advance_step(c, "aut_1", 200))
     inhabited.store.close()
-    snapshot.restore(taken.path, KEYS, state_dir, clock)
-    snapshot.restore(taken.path, KEYS, state_dir, clock)
-    with closing(Store.open(url, state_dir)) as restored:
+    snapshot.restore(taken.path, KEYS, seals, state_dir, clock)
+    snapshot.restore(taken.path, KEYS, seals, state_dir, clock)
+    with closing(Store.open(url, state_dir, seals)) as restored:
         assert restored.run(lambda c: factors.advance_step(c, "aut_1", 200)) is False
         assert restored.run(lambda c: factors.advance_step(c, "aut_1", 201)) is True
         assert restored.read(epoch.current) == 3
 
 
 @pytest.mark.parametrize("what", ["missing", "damaged"])
-def test_where_no_store_can_be_read_every_code_up_to_now_counts_as_used(taken, inhabited, url, state_dir, clock, what):
+def test_where_no_store_can_be_read_every_code_up_to_now_counts_as_used(
+    taken, inhabited, url, state_dir, clock, what, seals
+):
     inhabited.store.close()
     path = state_dir / "store" / "store.db"
     if what == "missing":
         path.unlink()
     else:
         path.write_bytes(b"\xff" * 8192)
-    snapshot.restore(taken.path, KEYS, state_dir, clock)
+    snapshot.restore(taken.path, KEYS, seals, state_dir, clock)
     step = int(clock.now() // 30)
-    with closing(Store.open(url, state_dir)) as restored:
+    with closing(Store.open(url, state_dir, seals)) as restored:
         assert restored.run(lambda c: factors.advance_step(c, "aut_1", step)) is False
         assert restored.run(lambda c: factors.advance_step(c, "aut_1", step + 1)) is True
     aside = path.with_name("store.db.before-restore")
     assert aside.exists() is (what == "damaged")
 
 
-def test_onto_a_new_machine(taken, url, tmp_path, clock):
-    snapshot.restore(taken.path, KEYS, tmp_path / "new", clock)
-    with closing(Store.open(url, tmp_path / "new")) as restored:
+def test_onto_a_new_machine(taken, url, tmp_path, clock, seals):
+    snapshot.restore(taken.path, KEYS, seals, tmp_path / "new", clock)
+    with closing(Store.open(url, tmp_path / "new", seals)) as restored:
         migrate(restored)
         assert restored.read(tenants.open_names) == {"acme"}
 
@@ -222,25 +224,25 @@ def test_what_is_newer_or_was_broken_is_refused(inhabited, tmp_path, clock, entr
         snapshot.verify(broken.path, KEYS)
 
 
-def test_a_restoring_that_fails_leaves_the_store_as_it_was(taken, inhabited, url, state_dir, clock, monkeypatch):
+def test_a_restoring_that_fails_leaves_the_store_as_it_was(taken, inhabited, url, state_dir, clock, monkeypatch, seals):
     inhabited.store.close()
     header, chunks = lines(taken.path)
     path = state_dir / "store" / "store.db"
 
-    def fail(*_) -> None:
+    def fail(*_, **__) -> None:
         raise GatewayError("in the middle")
 
     with monkeypatch.context() as patched:
         patched.setattr(epoch, "begin", fail)
         with pytest.raises(GatewayError, match="in the middle"):
-            snapshot.restore(taken.path, KEYS, state_dir, clock)
+            snapshot.restore(taken.path, KEYS, seals, state_dir, clock)
     taken.path.write_bytes(header + chunks[0])
     before = path.read_bytes()
     with pytest.raises(GatewayError):
-        snapshot.restore(taken.path, KEYS, state_dir, clock)
+        snapshot.restore(taken.path, KEYS, seals, state_dir, clock)
     assert path.read_bytes() == before
     assert {found.name for found in path.parent.iterdir()} == {"store.db", "migration.lock"}
-    with closing(Store.open(url, state_dir)) as store:
+    with closing(Store.open(url, state_dir, seals)) as store:
         assert store.read(epoch.current) == 1
 
 

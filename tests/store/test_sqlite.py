@@ -57,8 +57,8 @@ def test_a_column_holds_its_type_and_no_other(store):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_store_that_is_not_there_is_a_fault_and_not_an_empty_store(url, state_dir, read_only):
-    with closing(Store.open(url, state_dir, read_only=read_only)) as store:
+def test_a_store_that_is_not_there_is_a_fault_and_not_an_empty_store(url, state_dir, read_only, seals):
+    with closing(Store.open(url, state_dir, seals, read_only=read_only)) as store:
         for call in (store.run, store.read):
             with pytest.raises(StoreUnavailable):
                 call(tenants.open_names)
@@ -89,15 +89,15 @@ def test_a_replaced_file_is_noticed(store, tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 8192, b"not a database, and longer than a header of one hundred bytes" * 9]
 )
-def test_a_file_that_is_no_store_is_a_fault(url, state_dir, content):
+def test_a_file_that_is_no_store_is_a_fault(url, state_dir, content, seals):
     backend = Sqlite(state_dir)
     backend.adopt(content)
-    with closing(Store.open(url, state_dir)) as store, pytest.raises(StoreUnavailable):
+    with closing(Store.open(url, state_dir, seals)) as store, pytest.raises(StoreUnavailable):
         store.run(tenants.open_names)
 
 
-def test_a_folder_with_any_name_will_do(tmp_path, url):
-    with closing(Store.open(url, tmp_path / "a %41?mode=memory#é")) as store:
+def test_a_folder_with_any_name_will_do(tmp_path, url, seals):
+    with closing(Store.open(url, tmp_path / "a %41?mode=memory#é", seals)) as store:
         migrate(store)
         assert store.run(tenants.open_names) == frozenset()
     assert (tmp_path / "a %41?mode=memory#é" / "store" / "store.db").stat().st_size > 0

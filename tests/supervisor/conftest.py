@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.foundation.clock import FixedClock
+from gateway.foundation.entropy import SystemEntropy
+from gateway.foundation.keyfiles import Keyring
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
+from gateway.store.seals import Seals
 from gateway.supervisor.build import read_configuration
 
 MASTER = b"a master key of thirty-two bytes or more"
@@ -42,6 +46,10 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def seals_in(state_dir: Path) -> Seals:
+    return Seals(Keyring(state_dir / "keys", MASTER, FixedClock(), SystemEntropy()).load("seal"))
+
+
 class Place:
     """The folder of a gateway: its two files, which a test may change, and its master key."""
 
@@ -70,6 +78,10 @@ tls: {{local_ca: true}}
         assert old in text
         path.write_text(text.replace(old, new))
 
+    @property
+    def seals(self) -> Seals:
+        return seals_in(self.state_dir)
+
     def configuration(self):
         return read_configuration(self.settings_path)
 
@@ -94,7 +106,7 @@ def place(tmp_path):
 def empty_state(tmp_path_factory):
     """A store without rows, made once: each test gets a copy of its files."""
     state_dir = tmp_path_factory.mktemp("empty")
-    with closing(Store.open("sqlite", state_dir)) as store:
+    with closing(Store.open("sqlite", state_dir, seals_in(state_dir))) as store:
         migrate(store)
     return state_dir
 

@@ -5,7 +5,7 @@ import pytest
 
 from gateway.cli import remote
 from gateway.foundation.errors import GatewayError
-from gateway.supervisor import commands
+from gateway.supervisor import commands, offline
 from gateway.supervisor.arguments import MOST_CHARACTERS, MOST_SECONDS, SHAPES, require_shape
 
 
@@ -69,7 +69,7 @@ def test_no_value_is_quoted() -> None:
 
 
 def test_every_argument_that_a_command_reads_has_a_shape() -> None:
-    source = Path(commands.__file__).read_text()
+    source = "".join(Path(module.__file__).read_text() for module in (commands, offline))
     read = set(re.findall(r"\barguments(?:\.get\(|\[)\"(\w+)\"", source))
     assert read
     assert read == SHAPES.keys()

@@ -2,6 +2,8 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -11,7 +13,7 @@ import pytest
 
 from gateway.audit.events import EventName
 from gateway.audit.journal import Journal
-from gateway.audit.verify import load_public_keys, verify
+from gateway.audit.verify import load_first_key, verify
 from gateway.config.load import load_settings
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import SystemEntropy
@@ -52,6 +54,7 @@ class Gateway:
             store=store,
             settings=place.configuration().settings,
             session_keys=symmetric("session"),
+            seals=place.seals,
             snapshot_keys=symmetric("snapshot"),
             set_credentials=self._set_credentials,
             roles=frozenset({"support", "admin"}),
@@ -94,7 +97,7 @@ CONSTANT = {"kind", "event", "time", "operator"}
 
 @pytest.fixture
 def gateway(furnished):
-    with closing(Store.open("sqlite", furnished.state_dir)) as store:
+    with closing(Store.open("sqlite", furnished.state_dir, furnished.seals)) as store:
         yield Gateway(furnished, store)
 
 
@@ -446,7 +449,7 @@ def test_a_snapshot_that_is_none(gateway, name):
 DOCUMENTED = {
     "tenant.add", "tenant.list", "tenant.close", "user.add", "user.list", "user.show", "user.disable", "user.enable",
     "user.remove", "user.grant", "user.ungrant", "user.reset", "token.create", "token.list", "token.revoke",
-    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify",
+    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify", "store.check",
 }  # fmt: skip
 NEEDS = {
     "tenant.add": "names", "tenant.close": "name", "user.add": "name", "user.show": "name", "user.disable": "name",
@@ -458,7 +461,7 @@ NEEDS = {
 
 def test_the_verbs_are_those_that_are_documented():
     assert set(COMMANDS) == DOCUMENTED
-    assert set(OFFLINE) == DOCUMENTED | {"snapshot.restore"}
+    assert set(OFFLINE) == DOCUMENTED | {"snapshot.restore", "store.reseal"}
 
 
 def test_an_argument_that_is_missing_is_named(gateway):
@@ -556,14 +559,14 @@ def test_without_a_gateway_a_command_is_done_recorded_and_signed(place, offline)
     assert [(record["event"], record["operator"], record["tenant"]) for record in recorded] == [
         ("tenant:add", ME, "acme")
     ]
-    report = verify(place.state_dir, load_public_keys(place.state_dir / "checkpoints" / "keys.json"))
+    report = verify(place.state_dir, load_first_key(place.state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
 
 
 def test_credentials_without_a_gateway(place, offline):
     result = offline("user.add", name="ada", grants=["support@*"], credentials=CREDENTIALS)
     assert result["link"] is None
-    with closing(Store.open("sqlite", place.state_dir)) as store:
+    with closing(Store.open("sqlite", place.state_dir, place.seals)) as store:
         keys = Keyring(place.state_dir / "keys", place.master, FixedClock(), ENTROPY).load("factor")
         code = pyotp.TOTP(TOTP_SECRET).at(1_800_000_000)
         why = store.run(lambda c: factors.accept_code(c, keys, result["id"], code, 1_800_000_000.0))
@@ -620,7 +623,7 @@ def test_a_refusal_lets_go_of_everything_and_leaves_a_whole_journal(place, offli
         offline(verb, **arguments)
     assert [record["event"] for record in events(place)] == ["chain:close"]
     assert offline("tenant.add", names=["acme"]) == {"added": ["acme"]}
-    report = verify(place.state_dir, load_public_keys(place.state_dir / "checkpoints" / "keys.json"))
+    report = verify(place.state_dir, load_first_key(place.state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
 
 
@@ -659,11 +662,36 @@ def test_a_snapshot_is_restored(place, offline):
     assert "snapshot:restore" in [record["event"] for record in events(place)]
 
 
+def test_with_another_key_of_seals_an_operator_takes_the_store_as_it_is(place, offline):
+    """The way out after the key was lost, or stolen."""
+    offline("tenant.add", names=["acme"])
+    (place.state_dir / "keys" / "seal.json").unlink()
+    with pytest.raises(GatewayError, match="not written with our key"):
+        offline("tenant.list")
+    assert offline("store.reseal")["count"] == 1
+    assert offline("store.check") == {"problem": None, "broken": []}
+    assert [tenant["name"] for tenant in offline("tenant.list")["tenants"]] == ["acme"]
+
+
+def test_the_master_key_is_changed_beside_a_store_that_was_tampered_with(place, offline, tmp_path):
+    offline("tenant.add", names=["acme"])
+    with closing(sqlite3.connect(place.state_dir / "store" / "store.db")) as raw:
+        raw.execute("DELETE FROM seals")
+        raw.commit()
+    old = tmp_path / "old"
+    shutil.copy2(place.key_path, old)
+    place.key_path.write_bytes(b"n" * 32)
+    assert offline("keys.rewrap", old=str(old))["versions"] > 0
+    assert "key:rotate" in [record["event"] for record in events(place)]
+    with pytest.raises(GatewayError, match="without our key"):
+        offline("tenant.list")
+
+
 def test_tokens_of_the_time_after_a_snapshot_are_void_with_it(place, offline):
     made = offline("snapshot.create")
     offline("token.create", name="deploy", grants=[], applications=[])
     offline("snapshot.restore", snapshot=made["name"])
-    with closing(Store.open("sqlite", place.state_dir)) as store:
+    with closing(Store.open("sqlite", place.state_dir, place.seals)) as store:
         assert services.listing(store) == ()
 
 

@@ -14,7 +14,7 @@ def test_what_a_crash_has_torn_is_recorded_before_its_chain_is_closed(place):
     settings, clock, entropy = place.configuration().settings, SystemClock(), SystemEntropy()
     place.state_dir.mkdir()
     keyring = open_keyring(settings, clock, entropy)
-    checkpoints = CheckpointWriter(place.state_dir, keyring.load("journal"), "node-1", clock)
+    checkpoints = CheckpointWriter(place.state_dir, keyring.load("journal"), "node-1", clock, entropy)
     journal = Journal(place.state_dir, "worker-0", "node-1", clock=clock, entropy=entropy)
     checkpoints.open_chain(journal.prepare())
     journal.commit_now(event(EventName.PROCESS_START, clock.now(), process="worker-0", pid=1))

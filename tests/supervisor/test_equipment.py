@@ -9,13 +9,13 @@ import pytest
 
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyring import PUBLISHED_SECONDS, PURPOSES
-from gateway.supervisor.equipment import Equipment, StateLock, certificate_names, worker_count
+from gateway.supervisor.equipment import ROLES, Equipment, StateLock, certificate_names, worker_count
 from gateway.supervisor.roster import Roster
 
 ROWS = {
-    "worker": {"assertion", "session", "hand-over"},
-    "portal": {"session", "hand-over", "factor"},
-    "keeper": {"session", "journal", "snapshot"},
+    "worker": {"assertion", "session", "hand-over", "seal"},
+    "portal": {"session", "hand-over", "factor", "seal"},
+    "keeper": {"session", "seal", "journal", "snapshot"},
 }
 
 
@@ -130,12 +130,23 @@ def test_the_master_key_is_in_no_environment(place):
     os.environ["BTB_KEY"] = place.master.decode()
     try:
         with Equipment.for_configuration(place.configuration()) as equipment:
-            environment = dict(os.environ)
-            equipment.hide_master_key(environment)
-            assert place.master.decode() not in environment.values()
-            assert set(os.environ) - set(environment) == {"BTB_KEY"}
+            for role in ROLES:
+                environment = dict(os.environ)
+                equipment.hide_secrets(environment, role)
+                assert place.master.decode() not in environment.values()
+                assert set(os.environ) - set(environment) == {"BTB_KEY"}
     finally:
         del os.environ["BTB_KEY"]
+
+
+def test_a_witness_s_token_is_in_the_keeper_s_environment_alone(place):
+    with place.settings_path.open("a") as settings:
+        settings.write('audit: {witnesses: [{https: "https://witness.example/", token: {env: BTB_TOKEN}}]}\n')
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        for role in ROLES:
+            environment = {"BTB_TOKEN": "a-token"}
+            equipment.hide_secrets(environment, role)
+            assert ("BTB_TOKEN" in environment) == (role == "keeper")
 
 
 @pytest.mark.parametrize(

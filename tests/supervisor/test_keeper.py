@@ -3,12 +3,14 @@ import json
 import os
 import pwd
 import socket
+import tempfile
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
-from gateway.audit.verify import load_public_keys, verify
+from gateway.audit.verify import load_first_key, verify
 from gateway.foundation.errors import GatewayError, JournalUnavailable
 from gateway.supervisor import keeper as module
 from gateway.supervisor.channel import ChildEnd, MasterEnd
@@ -166,7 +168,7 @@ async def test_keys_are_listed_as_the_supervisor_knows_them(running):
 
 
 async def test_what_is_no_key_or_not_rotated_by_command(running):
-    for purpose in ("journal", "none", "", None, [], {}):
+    for purpose in ("seal", "none", "", None, [], {}):
         answer = await running.command("keys.rotate", purpose=purpose)
         assert not answer["ok"]
         assert "can't be rotated" in answer["error"]
@@ -185,9 +187,80 @@ async def test_at_the_end_everything_is_signed(running):
     running.master.send({"kind": "drain"})
     await asyncio.wait_for(running.keeper._ended.wait(), 20)
     state_dir = running.place.state_dir
-    report = verify(state_dir, load_public_keys(state_dir / "checkpoints" / "keys.json"))
+    report = verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
     assert running.named()[-2:] == ["process:stop", "chain:close"]
+
+
+# Witnesses.
+
+
+@pytest.fixture
+def witness(furnished):
+    """A folder of another file system than the state's, named in the settings of the keeper that runs next."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        with furnished.settings_path.open("a") as settings:
+            settings.write(f"audit: {{witnesses: [{{folder: {folder}}}]}}\n")
+        yield Path(folder)
+
+
+async def test_a_witness_gets_every_checkpoint_and_the_last_one_at_the_end(witness, running):
+    await running.command("tenant.add", names=["acme"])
+    running.master.send({"kind": "drain"})
+    await asyncio.wait_for(running.keeper._ended.wait(), 20)
+    signed = sorted((running.place.state_dir / "checkpoints").glob("0*.json"))
+    kept = sorted((witness / "node-1").iterdir())
+    assert [path.name for path in kept] == [path.name for path in signed]
+    assert [path.read_bytes() for path in kept] == [path.read_bytes() for path in signed]
+    totals = running.keeper.metrics.totals()["gateway_witness_delivered_total"]
+    assert totals[f"{witness}\x1fdelivered"] == [len(signed)]
+
+
+async def test_new_witnesses_are_taken_with_a_reload_or_refused(witness, running, tmp_path):
+    token = tmp_path / "token"
+    running.place.edit(
+        running.place.settings_path,
+        f"{{folder: {witness}}}",
+        f'{{https: "https://127.0.0.1:1/", token: {{file: {token}}}}}',
+    )
+    message = {**running.place.configuration().as_message(), "certificates": running.keeper.given["certificates"]}
+    running.master.send({"kind": "prepare", "version": 2, **message})
+    refused = await running.heard()
+    assert (refused["kind"], refused["version"]) == ("refused", 2)
+    assert "token" in refused["why"]
+    token.write_text("a-token")
+    token.chmod(0o600)
+    running.master.send({"kind": "prepare", "version": 3, **message})
+    assert await running.heard() == {"kind": "prepared", "version": 3}
+    running.master.send({"kind": "commit", "version": 3})
+    while "witness:failed" not in running.named():
+        await running.command("tenant.list")
+    told = next(event for event in running.events() if event["event"] == "witness:failed")
+    assert told["witness"] == "https://127.0.0.1:1/"
+    assert "127.0.0.1" in told["problems"][0]
+
+
+async def test_a_folder_that_the_keeper_was_not_confined_to_is_refused(witness, running, tmp_path):
+    """Landlock lets nothing be added; whoever is told at once need not wait for an alert."""
+    message = {"certificates": running.keeper.given["certificates"]}
+
+    async def answered(version, folder):
+        running.place.edit(running.place.settings_path, f"{{folder: {witness}", f"{{folder: {folder}")
+        configured = running.place.configuration().as_message()
+        running.place.edit(running.place.settings_path, f"{{folder: {folder}", f"{{folder: {witness}")
+        running.master.send({"kind": "prepare", "version": version, **configured, **message})
+        return await running.heard()
+
+    refused = await answered(2, tmp_path / "witness")
+    assert (refused["kind"], refused["version"]) == ("refused", 2)
+    assert "takes effect with a restart only" in refused["why"]
+    assert await answered(3, witness.with_name("beside")) == {"kind": "prepared", "version": 3}
+
+
+async def test_what_the_keeper_may_write_holds_what_is_mounted_later(witness, running):
+    folders = running.keeper.own_folders()
+    assert witness.parent in folders
+    assert running.place.state_dir / "signing" in folders
 
 
 # What comes from processes that could have been taken over.

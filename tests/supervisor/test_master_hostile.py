@@ -8,7 +8,7 @@ import pytest
 
 from gateway.foundation.errors import GatewayError
 from gateway.supervisor import launch as launch_module
-from gateway.supervisor.channel import MasterEnd
+from gateway.supervisor.channel import EXIT_TAMPERED, MasterEnd
 from gateway.supervisor.launch import Child
 from gateway.supervisor.master import Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
@@ -33,7 +33,7 @@ class Equipment:
     def for_role(self, role):
         return {"edition": self.edition}
 
-    def hide_master_key(self, environment):
+    def hide_secrets(self, environment, role):
         pass
 
     def identity(self, role):
@@ -99,8 +99,8 @@ class House:
         for descriptor in (self.master._wake_read, self.master._wake_write):
             os.close(descriptor)
 
-    def leave(self, name):
-        self.master._forget(self.master._children[name], -9)
+    def leave(self, name, code=-9):
+        self.master._forget(self.master._children[name], code)
 
     def says(self, name, **message):
         self.others[name].send(message)
@@ -416,11 +416,24 @@ def test_what_fails_is_tried_again_after_a_while_and_not_when_stopping(house):
     assert house.reload is not None
 
 
-@pytest.mark.parametrize("purpose", ["journal", "nonsense", "", None, ["assertion"], {}])
+@pytest.mark.parametrize("purpose", ["seal", "nonsense", "", None, ["assertion"], {}])
 def test_what_is_not_rotated_by_command(house, purpose):
     house.asks("keeper", "supervisor", "rotate", purpose=purpose)
     assert house.equipment.rotated == []
     assert house.hears("keeper")[0]["error"] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "was_ready", "stops"),
+    [("keeper", False, True), ("keeper", True, False), ("portal", False, False), ("worker-0", False, False)],
+)
+def test_only_a_keeper_that_never_served_stops_all_for_a_store_that_is_not_to_be_trusted(house, name, was_ready, stops):
+    """Workers that know better times go on, whatever another child says."""
+    seat = house.master._children[name].seat
+    seat.state, seat.was_ready = State.STARTING, was_ready
+    house.leave(name, EXIT_TAMPERED)
+    assert house.master._roster.is_stopping == stops
+    assert house.master._exit_code == int(stops)
 
 
 def test_no_key_is_made_that_could_not_come_into_force(house):

@@ -53,8 +53,8 @@ def _said(answer):
 @pytest.fixture
 async def keeper(furnished):
     place, clock = furnished, FixedClock()
-    store = Store.open("sqlite", place.state_dir)
-    reader = Reader.open("sqlite", place.state_dir)
+    store = Store.open("sqlite", place.state_dir, place.seals)
+    reader = Reader.open("sqlite", place.state_dir, place.seals)
     directory = Directory(reader, KEYS, clock, Metrics(), idle_seconds=3600)
     await directory.start()
     yield Keeper(place, store, directory, clock)

@@ -17,6 +17,7 @@ from gateway.identity.passwords import Bounds, Passwords
 from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
 from gateway.identity.sign_in_steps import Client, PasswordAccepted, Refused
 from gateway.store.engine import Result, Store, Work
+from gateway.store.seals import Seals
 from gateway.supervisor.equipment import open_keyring
 
 PATIENCE_SECONDS = 60.0
@@ -34,7 +35,7 @@ async def race(config: Path, name: str, password: str, address: str) -> None:
     keyring = open_keyring(settings, clock, entropy)
     keys = SignInKeys(*(keyring.load(purpose) for purpose in ("session", "hand-over", "factor")))
     lives = SignInSettings(settings.login_host, settings.sessions.idle, settings.sessions.absolute)
-    store = PatientStore.open(settings.store, settings.state_dir)
+    store = PatientStore.open(settings.store, settings.state_dir, Seals(keyring.load("seal")))
     passwords = Passwords(entropy, bounds=Bounds(deadline_seconds=PATIENCE_SECONDS))
     sign_in, client = SignIn(store, keys, passwords, lives, clock, entropy), Client(parse_address(address))
     accepted = await sign_in.password(None, name, password, client)

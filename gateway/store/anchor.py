@@ -1,0 +1,47 @@
+"""The anchor: how far the store had come, kept outside of it. An older store in its place is found by it.
+
+Law: the anchor is never ahead of the store, and never goes back. It is encrypted: only we can write one. Whoever puts
+back all of `state_dir` as it once was puts back the anchor with it: that is found by a checkpoint of the journal
+that was kept elsewhere.
+"""
+
+from pathlib import Path
+
+from gateway.foundation.errors import GatewayError, StoreTampered
+from gateway.foundation.keyring import write_private
+from gateway.store.seals import Seals, Stamp
+
+_NAME = "anchor/store"
+
+
+class Anchor:
+    def __init__(self, state_dir: Path, seals: Seals) -> None:
+        self.path, self._seals = state_dir / _NAME, seals
+
+    def __repr__(self) -> str:
+        return f"Anchor({str(self.path)!r})"
+
+    def read(self) -> Stamp | None:
+        """None if there is none. Raises StoreTampered, or GatewayError if it can't be read."""
+        try:
+            sealed = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise GatewayError(f"{self.path} can't be read: {error.strerror}") from error
+        return Stamp(*self._seals.unwrap(sealed, "anchor"))
+
+    def epoch(self) -> int:
+        """0 if it doesn't say."""
+        try:
+            stamp = self.read()
+        except StoreTampered:
+            return 0
+        return stamp.epoch if stamp else 0
+
+    def write(self, stamp: Stamp) -> None:
+        """Durably. Raises GatewayError."""
+        try:
+            write_private(self.path, self._seals.wrap(stamp, "anchor"))
+        except OSError as error:
+            raise GatewayError(f"{self.path} can't be written: {error.strerror}") from error
