@@ -32,6 +32,8 @@ class JournalFollower:
         self._reader = ChainReader(folder)
         self._check = ChainCheck(opening)
         self._last = b""
+        self._unsynced: set[Path] = set()
+        """Segments of which something was read since they were synced."""
 
     def __repr__(self) -> str:
         return f"JournalFollower({self._reader}, {self._check})"
@@ -48,17 +50,17 @@ class JournalFollower:
     def advance(self, signed: Head) -> Head:
         """Reads on; `signed` is the last head that was signed. Raises ChainBroken, SyncFailed, or OSError when the
         files can't be read."""
-        touched: set[Path] = set()
         for lines in self._reader.pieces():
             self._follow(lines, signed)
-            touched.add(self._reader.segment)
+            self._unsynced.add(self._reader.segment)
             self._last = lines[-1]
         if self._check.seq < signed.seq:
             raise ChainBroken(
                 f"{self._reader.folder.name} ends at record {self._check.seq}, but record {signed.seq} was signed"
             )
-        for path in sorted(touched):
+        for path in sorted(self._unsynced):
             self._sync(path)
+            self._unsynced.remove(path)
         return self.head
 
     def _follow(self, lines: list[bytes], signed: Head) -> None:

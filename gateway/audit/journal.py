@@ -3,9 +3,8 @@
 Law:
 - **A commit that is acknowledged is durable.** One that fails may be on disk or not, and may still come to be: its
   record keeps its place in the chain. So a failed commit means "do not go on", never "it is not recorded".
-- A waiting commit is answered within `deadline_seconds` of its batch's turn, and turns are at most `commit_interval`
-  apart, whatever the disk does. From the first failure on, new ones are refused at once, until something became
-  durable again.
+- A waiting commit is answered within `deadline_seconds`, whatever the disk does. From the first failure on, new ones
+  are refused at once, until something became durable again.
 - A write that fails (disk full, folder gone) is repeated until it succeeds. A sync that fails is not: `on_fatal` is
   called and the process must end (see `files.SyncFailed`).
 - `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
@@ -80,6 +79,8 @@ class _Batch:
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     size: int = 0
     is_durable: bool = False
+    deadline: float = float("inf")
+    """Loop time at which the first waiter has waited long enough."""
 
 
 class Journal:
@@ -119,6 +120,7 @@ class Journal:
         """To the commit thread; None ends it."""
         self._handed_over_at = self._next_turn = float("-inf")
         self._turn: asyncio.TimerHandle | None = None
+        self._turn_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._state, self._why = _State.NEW, "the journal has not been started"
         self._refused = self._unacknowledged = self._dropped = 0
@@ -167,9 +169,13 @@ class Journal:
             if rest.fragments:
                 self._handed_over.put(rest)
             self._handed_over.put(None)
-            await asyncio.to_thread(self._thread.join, self._limits.deadline_seconds)
-            if not self._thread.is_alive():
-                self._writer.close()
+            try:
+                await asyncio.to_thread(self._thread.join, self._limits.deadline_seconds)
+                if not self._thread.is_alive():
+                    self._writer.close()
+            finally:
+                if not rest.is_durable:
+                    self._fail(rest, "the journal is closed")
 
     # Without a loop: commands that work while no gateway runs
 
@@ -203,6 +209,7 @@ class Journal:
         waiters = self._filling.waiters
         waiters.append(future)
         if len(waiters) == 1:
+            self._filling.deadline = loop.time() + self._limits.deadline_seconds
             self._plan()
         return future
 
@@ -247,7 +254,8 @@ class Journal:
         now = self._loop.time()
         when = self._next_turn if batch.waiters else now + IDLE_SECONDS
         # Not at once even if it is late: whatever else this round of the loop brings goes along.
-        self._turn = self._loop.call_at(max(when, now), self._hand_over)
+        self._turn_at = max(when, now)
+        self._turn = self._loop.call_at(self._turn_at, self._hand_over)
 
     def _hand_over(self) -> None:
         loop, self._turn = self._loop, None
@@ -258,8 +266,11 @@ class Journal:
         self._handed_over_at = loop.time()
         self._next_turn = self._handed_over_at + (self._limits.commit_interval if len(batch.waiters) > FEW else 0.0)
         self._handed_over.put(batch)
+        # That the loop was away is not the disk's fault.
+        late = self._handed_over_at - self._turn_at
+        batch.deadline = min(batch.deadline + late, self._handed_over_at + self._limits.deadline_seconds)
         if self._watch is None:
-            self._watch = loop.call_later(self._limits.deadline_seconds, self._expire)
+            self._watch = loop.call_at(batch.deadline, self._expire)
 
     def _settle(self, batch: _Batch, seconds: float) -> None:
         self._flying = None
@@ -277,9 +288,8 @@ class Journal:
         self._watch = None
         if self._loop is None or self._flying is None or self._flying.is_durable:
             return
-        deadline = self._handed_over_at + self._limits.deadline_seconds
-        if deadline > self._loop.time():
-            self._watch = self._loop.call_at(deadline, self._expire)
+        if self._flying.deadline > self._loop.time():
+            self._watch = self._loop.call_at(self._flying.deadline, self._expire)
         else:
             self._refuse("the disk under the journal does not answer")
 
@@ -292,11 +302,14 @@ class Journal:
         for batch in self._unsettled():
             if batch.is_durable:
                 continue
-            waiters, batch.waiters = batch.waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    self._unacknowledged += 1
-                    waiter.set_exception(JournalUnavailable(why))
+            self._fail(batch, why)
+
+    def _fail(self, batch: _Batch, why: str) -> None:
+        waiters, batch.waiters, batch.deadline = batch.waiters, [], float("inf")
+        for waiter in waiters:
+            if not waiter.done():
+                self._unacknowledged += 1
+                waiter.set_exception(JournalUnavailable(why))
 
     def _heal(self) -> None:
         """Take commits again, and record what is not recorded. That record needs no room: it is what drops cost."""

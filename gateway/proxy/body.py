@@ -63,7 +63,7 @@ class RequestBody:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is small enough, and already here, to be sent with the head in one go."""
+        """Whether some of it has come already, and can be sent with the head in one go."""
         return bool(self._connection.buffer)
 
 

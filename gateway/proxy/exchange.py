@@ -73,6 +73,11 @@ async def handle(exchange: "Exchange") -> None:
         if not isinstance(principal, Principal):
             return await answers.refuse(exchange, Refusal(principal, 401))
         exchange.principal = principal
+        if service.snapshot is not snapshot:
+            # Another configuration came while we asked who this is: it counts, since nothing has been decided yet.
+            snapshot = exchange.snapshot = service.snapshot
+            match, _, crossing = exchange.connection.heads.route(snapshot.policy, request)
+            exchange.match = match
         if crossing is not None:
             return await answers.refuse(exchange, Refusal(crossing, 403))
 
@@ -86,12 +91,9 @@ async def handle(exchange: "Exchange") -> None:
 
         # From here on the decision is made again when authority changes, also while we wait.
         service.live.running.add(exchange)
-        if service.snapshot is not snapshot:
-            # The policy changed while we asked who this is, and the running ones were reviewed without us.
-            await service.live.review([exchange])
 
         # 6. Audit: durable before anything is forwarded.
-        await service.journal.commit(exchange.allow_record())
+        await service.journal.commit(exchange.allow_record(ruling))
         if exchange.cut_reason:
             return None
 
@@ -214,10 +216,12 @@ class Exchange:
         now = self.decided_at = self.service.clock.now()
         is_tenant_known = match.tenant is None or directory.knows_tenant(match.tenant)
         last = connection.ruling
-        if last is not None and last.answers(self.snapshot, match, principal, now, is_tenant_known):
+        if last is not None and last.answers(self.snapshot, self.admitted, match, principal, now, is_tenant_known):
             return self.take(last)
-        ruling = Ruling(self.snapshot, Question(match, principal, now, connection.address, is_tenant_known))
-        connection.ruling = ruling if ruling.is_allow else None
+        question = Question(match, principal, now, connection.address, is_tenant_known)
+        ruling = Ruling(self.snapshot, self.admitted, question)
+        # Of a head that is not remembered, no later one is recognised.
+        connection.ruling = ruling if ruling.is_allow and connection.heads.remembers(self.admitted) else None
         return self.take(ruling)
 
     def take(self, ruling: Ruling) -> Ruling:
@@ -272,9 +276,7 @@ class Exchange:
         fragment = self._ruling_fragment(decision, reason, detail, missing)
         return events.decision(fragment, self.service.clock.now(), self.request_id, self.principal.otp_time)
 
-    def allow_record(self) -> bytes:
-        """The allow that counts now: the first one, or one that was made again since."""
-        ruling = self.decided
+    def allow_record(self, ruling: Ruling) -> bytes:
         reason = self.recorded = ruling.decision.reason
         ruling.record = ruling.record or self._ruling_fragment("allow", reason)
         return events.decision(ruling.record, self.decided_at, self.request_id, self.principal.otp_time)

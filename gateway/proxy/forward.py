@@ -78,6 +78,9 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
                 raise
             connection.abort()
     connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
+    if exchange.cut_reason or exchange.origin not in exchange.application.upstreams:
+        # Its authority has ended, or another configuration has come, while the connection was made.
+        raise UpstreamError(Fault.CLOSED)
     _send(exchange, request, connection)
     return await _response_head(exchange, connection)
 

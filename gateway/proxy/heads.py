@@ -59,11 +59,17 @@ class HeadMemory:
     def route(self, policy: Policy, request: Request) -> Routed:
         """A function of nothing else: the last one serves while both are the same objects."""
         last = self._matched
-        if last is None or last[0] is not policy or last[1] is not request:
-            match = policy.match(request.host, request.method, request.path)
-            self._routed = Routed(match, preflight(match, request.head), cross_origin(match, request.head))
-            self._matched = (policy, request)
-        return self._routed
+        if last is not None and last[0] is policy and last[1] is request:
+            return self._routed
+        match = policy.match(request.host, request.method, request.path)
+        routed = Routed(match, preflight(match, request.head), cross_origin(match, request.head))
+        if self.remembers(request):
+            self._matched, self._routed = (policy, request), routed
+        return routed
+
+    def remembers(self, request: Request) -> bool:
+        """Whether the same bytes would come to this very object again: not those of a large head."""
+        return request is self._whole
 
     def _examine(self, block: bytes) -> Request | Refusal:
         known = self._known

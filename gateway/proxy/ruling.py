@@ -12,6 +12,7 @@ from gateway.foundation.principal import Principal
 from gateway.policy.decide import Decision, Question, decide
 from gateway.policy.match import Match
 from gateway.policy.reasons import Verdict
+from gateway.proxy.hygiene import Request
 
 if TYPE_CHECKING:
     from gateway.proxy.service import Counters, Snapshot
@@ -32,12 +33,13 @@ class Ruling:
         "match",
         "principal",
         "record",
+        "request",
         "snapshot",
         "until",
     )
 
-    def __init__(self, snapshot: "Snapshot", question: Question) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: "Snapshot", request: Request, question: Question) -> None:
+        self.snapshot, self.request = snapshot, request
         # One by one, since these are compared on each request, and the interpreter reads slots faster than tuples.
         self.match, self.principal, self.made_at, _, self.is_tenant_known = question
         self.decision: Decision = decide(snapshot.policy, question)
@@ -56,12 +58,18 @@ class Ruling:
         return f"<Ruling {self.decision.verdict} {self.decision.reason}>"
 
     def answers(
-        self, snapshot: "Snapshot", match: Match, principal: Principal, now: float, is_tenant_known: bool
+        self,
+        snapshot: "Snapshot",
+        request: Request,
+        match: Match,
+        principal: Principal,
+        now: float,
+        is_tenant_known: bool,
     ) -> bool:
-        """Whether it is the answer to this question too. `match`: as `HeadMemory` gives it, one object for one request
-        as long as that is the connection's last."""
+        """Whether it is the answer to this question too, and its bytes are good for this request."""
         return (
-            self.match is match
+            self.request is request
+            and self.match is match
             and self.principal is principal
             and self.snapshot is snapshot
             and self.is_tenant_known is is_tenant_known

@@ -19,6 +19,7 @@ from gateway.identity.tokens import AssertionSigner
 from gateway.metrics import Metrics
 from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
+from gateway.policy.origins import cross_origin
 from gateway.policy.reasons import Reason
 from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
 from gateway.proxy.connection import ClientConnection
@@ -202,9 +203,11 @@ class Service:
         now, address = self.clock.now(), running.connection.address
         question = Question(match, running.principal, now, address, is_tenant_known)
         running.snapshot = self.snapshot
-        ruling = running.take(Ruling(self.snapshot, question))
+        ruling = running.take(Ruling(self.snapshot, request, question))
         if not ruling.is_allow:
             return ruling.decision.reason.value
+        if (crossing := cross_origin(match, request.head)) is not None:
+            return crossing.value
         is_there = match.application is not None and match.application.name == decided.name
         if not is_there or (running.origin is not None and running.origin not in match.upstreams):
             # It is allowed, but what it is connected to is not what is served there now.

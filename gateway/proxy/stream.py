@@ -34,7 +34,8 @@ class Wire(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._reader: asyncio.Future[None] | None = None
         self._writers: list[asyncio.Future[None]] = []
-        self._reading_paused = False
+        self.is_paused = False
+        """Bytes are left in the kernel's hands: nobody knows what they are, or that no more come."""
         self._writing_paused = False
 
     # What the event loop calls.
@@ -56,8 +57,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def unread(self) -> None:
         """Bytes have come that nobody waits for yet."""
-        if len(self.buffer) >= READ_AHEAD and not self._reading_paused:
-            self._reading_paused = True
+        if len(self.buffer) >= READ_AHEAD and not self.is_paused:
+            self.is_paused = True
             self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:
@@ -94,8 +95,8 @@ class Wire(asyncio.BufferedProtocol):
         if self.at_end:
             return False
         before = len(self.buffer)
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.is_paused:
+            self.is_paused = False
             self.transport.resume_reading()
         reader = self._reader = self.loop.create_future()
         try:

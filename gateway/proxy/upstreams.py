@@ -170,7 +170,7 @@ class Upstreams:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep it for the next request: its response was framed, complete, and nothing followed."""
-        if connection.at_end or connection.buffer:
+        if connection.at_end or connection.buffer or connection.is_paused:
             connection.abort()
             return
         connection.is_idle = True

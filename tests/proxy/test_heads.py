@@ -110,13 +110,10 @@ def test_what_a_connection_remembers_is_not_shown() -> None:
 def test_a_route_is_remembered_for_one_policy_and_one_request(gateway_policies: tuple[Policy, Policy]) -> None:
     first, second = gateway_policies
     memory = HeadMemory(LineMemory(), None)
-    here, there = (
-        memory.examine(f"GET {target} HTTP/1.1\r\nHost: {HOST}".encode()) for target in ("/public/a", "/mine/a")
-    )
-    assert isinstance(here, Request)
-    assert isinstance(there, Request)
     for policy in (first, second, first):
-        for request in (here, there, here):
+        for target in ("/public/a", "/mine/a", "/public/a"):
+            request = memory.examine(f"GET {target} HTTP/1.1\r\nHost: {HOST}".encode())
+            assert isinstance(request, Request)
             routed = memory.route(policy, request)
             assert routed.match == policy.match(request.host, request.method, request.path)
             assert routed.preflight == preflight(routed.match, request.head)
