@@ -4,14 +4,14 @@ The first half belongs to somebody's transaction (a `Connection`); the second ha
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import NotFound
+from gateway.foundation.errors import NotFound, StoreUnavailable
 from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity.cookies import NONCE_COOKIE_PREFIX
 from gateway.identity.credentials import hand_over_label, mint, session_label
@@ -23,6 +23,8 @@ from gateway.store.engine import Store
 from gateway.store.sessions import HostToken, Session
 
 GRACE_SECONDS = 120.0
+ENDED_AT_ONCE = 2000
+"""Sessions in one transaction: others who write wait for a fraction of a second, however many there are to end."""
 
 _NONCES_TRIED = 16
 
@@ -166,13 +168,13 @@ def end_of_tenant(store: Store, tenant: str, why: str, clock: Clock) -> tuple[st
     def work(connection: Connection) -> tuple[str, ...]:
         if tenants.find(connection, tenant) is None:
             raise NotFound(f"there is no tenant {tenant!r}")
-        return sessions.end_of_tenant(connection, tenant, why, clock.now())
+        return sessions.end_of_tenant(connection, tenant, why, clock.now(), ENDED_AT_ONCE)
 
-    return store.run(work)
+    return _in_portions(store, work)
 
 
 def end_all(store: Store, why: str, clock: Clock) -> tuple[str, ...]:
-    return store.run(lambda connection: sessions.end_all(connection, why, clock.now()))
+    return _in_portions(store, lambda connection: sessions.end_all(connection, why, clock.now(), ENDED_AT_ONCE))
 
 
 def end_idle(store: Store, idle_seconds: float, clock: Clock) -> tuple[str, ...]:
@@ -183,10 +185,25 @@ def end_idle(store: Store, idle_seconds: float, clock: Clock) -> tuple[str, ...]
 
     def work(connection: Connection) -> tuple[str, ...]:
         now = clock.now()
-        idle = [s for s in sessions.listing(connection, now) if now - s.last_used >= idle_seconds + GRACE_SECONDS]
-        return tuple(session.id for session in idle if sessions.end(connection, session.id, "idle", now))
+        return sessions.end_idle(connection, now - idle_seconds - GRACE_SECONDS, now, ENDED_AT_ONCE)
 
-    return store.run(work)
+    return _in_portions(store, work)
+
+
+def _in_portions(store: Store, end: Callable[[Connection], tuple[str, ...]]) -> tuple[str, ...]:
+    """Each in a transaction of its own, until there is nothing left. Raises StoreUnavailable, with how many were ended
+    before: those stay ended, and it is to be done again."""
+    ended: list[str] = []
+    while True:
+        try:
+            some = store.run(end)
+        except StoreUnavailable as error:
+            if not ended:
+                raise
+            raise StoreUnavailable(f"{len(ended)} sessions were ended, and then: {error}; do it again") from error
+        ended += some
+        if len(some) < ENDED_AT_ONCE:
+            return tuple(ended)
 
 
 def record_uses(store: Store, uses: Mapping[str, float]) -> None:

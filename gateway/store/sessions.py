@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
 from gateway.foundation.errors import Conflict
 from gateway.store import changes, seals
@@ -107,15 +107,23 @@ def end_of_person(connection: Connection, person: str, why: str, now: float) -> 
     return _end(connection, SESSIONS.c.person == person, why, now)
 
 
-def end_of_tenant(connection: Connection, tenant: str, why: str, now: float) -> tuple[str, ...]:
+def end_of_tenant(
+    connection: Connection, tenant: str, why: str, now: float, at_most: int | None = None
+) -> tuple[str, ...]:
     """Of everybody who is at home at the tenant or holds a grant that names it."""
     at_home = select(PEOPLE.c.id).where(PEOPLE.c.home == tenant)
     granted = select(PERSON_GRANTS.c.person).where(PERSON_GRANTS.c.tenant == tenant)
-    return _end(connection, or_(SESSIONS.c.person.in_(at_home), SESSIONS.c.person.in_(granted)), why, now)
+    return _end(connection, or_(SESSIONS.c.person.in_(at_home), SESSIONS.c.person.in_(granted)), why, now, at_most)
 
 
-def end_all(connection: Connection, why: str, now: float) -> tuple[str, ...]:
-    return _end(connection, SESSIONS.c.id.is_not(None), why, now)
+def end_all(connection: Connection, why: str, now: float, at_most: int | None = None) -> tuple[str, ...]:
+    return _end(connection, SESSIONS.c.id.is_not(None), why, now, at_most)
+
+
+def end_idle(connection: Connection, since: float, now: float, at_most: int | None = None) -> tuple[str, ...]:
+    """Those that nobody has used after `since`, by all that was recorded."""
+    unused = select(ACTIVITY.c.session).where(ACTIVITY.c.last_used <= since)
+    return _end(connection, and_(SESSIONS.c.id.in_(unused), SESSIONS.c.until > now), "idle", now, at_most)
 
 
 def get(connection: Connection, session: str) -> Session | None:
@@ -131,9 +139,9 @@ def listing(connection: Connection, now: float, person: str | None = None) -> tu
     return tuple(from_row(row) for row in rows)
 
 
-def end_expired(connection: Connection, now: float) -> tuple[str, ...]:
+def end_expired(connection: Connection, now: float, at_most: int | None = None) -> tuple[str, ...]:
     """Those whose absolute life is over: workers have refused them since."""
-    return _end(connection, SESSIONS.c.until <= now, "expired", now)
+    return _end(connection, SESSIONS.c.until <= now, "expired", now, at_most)
 
 
 def sweep(connection: Connection, before: float) -> int:
@@ -199,9 +207,12 @@ def is_live(now: float) -> tuple[ColumnElement[bool], ...]:
     return SESSIONS.c.ended_at.is_(None), SESSIONS.c.until > now
 
 
-def _end(connection: Connection, which: ColumnElement[bool], why: str, now: float) -> tuple[str, ...]:
+def _end(
+    connection: Connection, which: ColumnElement[bool], why: str, now: float, at_most: int | None = None
+) -> tuple[str, ...]:
     unended = (which, SESSIONS.c.ended_at.is_(None))
-    sessions = tuple(connection.execute(select(SESSIONS.c.id).where(*unended)).scalars())
+    sessions = tuple(connection.execute(select(SESSIONS.c.id).where(*unended).limit(at_most)).scalars())
     changes.record_all(connection, "session", sessions, now)
-    connection.execute(update(SESSIONS).where(*unended).values(ended_at=now, ended_why=why))
+    these = unended if at_most is None else (SESSIONS.c.id.in_(sessions),)
+    connection.execute(update(SESSIONS).where(*these).values(ended_at=now, ended_why=why))
     return sessions

@@ -7,6 +7,7 @@ from gateway.identity import sessions, users
 from gateway.identity.credentials import hash_text, session_label, token_hash
 from gateway.identity.handover import CODE_SECONDS, open_request
 from gateway.store import sessions as rows
+from gateway.store.seals import tally
 
 
 @pytest.fixture
@@ -161,3 +162,32 @@ def test_idle_sessions_end_after_their_last_recorded_use(world, ada) -> None:
     world.clock.advance(600 + sessions.GRACE_SECONDS)
     assert sessions.end_idle(world.store, 3600, world.clock) == (left,)
     assert sessions.end_idle(world.store, 3600, world.clock) == ()
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_many_end_in_portions(world, ada, monkeypatch, count) -> None:
+    monkeypatch.setattr(sessions, "ENDED_AT_ONCE", 2)
+    live = [world.session(ada)[0] for _ in range(count)]
+    revision = world.store.read(tally).stamp.revision
+    assert sorted(sessions.end_all(world.store, "revoked", world.clock)) == sorted(live)
+    assert world.store.read(tally).stamp.revision - revision == (count + 1) // 2
+    assert sessions.listing(world.store, world.clock) == ()
+
+
+def test_a_store_that_fails_between_two_portions_says_what_was_done(world, ada, monkeypatch) -> None:
+    monkeypatch.setattr(sessions, "ENDED_AT_ONCE", 2)
+    for _ in range(3):
+        world.session(ada)
+    run, calls = world.store.run, []
+
+    def failing(work):
+        calls.append(work)
+        if len(calls) == 2:
+            raise StoreUnavailable("busy")
+        return run(work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "run", failing)
+        with pytest.raises(StoreUnavailable, match="2 sessions were ended, and then: busy; do it again"):
+            sessions.end_all(world.store, "revoked", world.clock)
+    assert len(sessions.end_all(world.store, "revoked", world.clock)) == 1

@@ -20,9 +20,9 @@ PAIRS = int(os.environ.get("BTB_PAIRS", "150"))
 """The short form; `make timing` measures the long one."""
 WRONG = "wrong password"
 SLACK = 0.00025
-"""Seconds. An account has rows to read where a name that nobody has has none: that takes some 20 µs, a two-thousandth
-of a hash and a hundredth of what hashes differ by among themselves. Who would see it through that needs more attempts
-than a hundred in a row."""
+"""Seconds. An account has rows to read where a name that nobody has has none: that takes some 200 µs, most of it to
+check its seals, a two-hundredth of a hash and a seventieth of what hashes differ by among themselves. Who would see it
+through that needs more attempts than a hundred in a row."""
 
 
 def test_the_sign_test_sees_what_is_there_and_nothing_else() -> None:

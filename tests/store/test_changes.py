@@ -36,6 +36,7 @@ RECORDED = {
     sessions.end_of_person: (lambda c, w: sessions.end_of_person(c, "usr_ada", "", w.now), {("session", "ses_1")}),
     sessions.end_of_tenant: (lambda c, w: sessions.end_of_tenant(c, "acme", "", w.now), {("session", "ses_1")}),
     sessions.end_all: (lambda c, w: sessions.end_all(c, "", w.now), {("session", "ses_1")}),
+    sessions.end_idle: (lambda c, w: sessions.end_idle(c, w.now, w.now), {("session", "ses_1")}),
     tokens.create: (
         lambda c, w: tokens.create(c, tokens.ServiceToken("tok_2", "svc_ci", "ci", w.hashed("2"), None, w.now, None)),
         {("token", "tok_2")},
