@@ -46,8 +46,7 @@ def look_up(connection: Connection, keys: KeySet, name: str, nobody_s: str) -> F
     """For a canonical name. `keys` are the factor keys; `nobody_s` is a sealed hash, opened where there is no other."""
     person = people.find(connection, name)
     owner = person.id if person else ""
-    encoded = factors.password_hash(connection, keys, owner, instead=nobody_s)
-    return Found(person, encoded, factors.generation(connection, owner))
+    return Found(person, *factors.hash_and_generation(connection, keys, owner, instead=nobody_s))
 
 
 def why_not(claim: Claim, found: Found, *, is_right: bool) -> Why | None:

@@ -33,13 +33,14 @@ class NewFactors:
     used_step: int = 0
 
 
-def password_hash(connection: Connection, keys: KeySet, person: str, instead: str = "") -> str | None:
-    """None if there is none, or if it was not sealed by us for this person, or not as it is now. `instead`: what is
-    opened where there is none, so that the time tells nothing."""
-    # Asked for nobody as well: a name that no account has must not be the one that costs less (ASVS 6.3.8).
-    found, are_genuine = factors.password(connection, person), factors.are_genuine(connection, person)
-    opened = open_hash(keys, person, instead if found is None else found.hash)
-    return opened if found is not None and are_genuine else None
+def hash_and_generation(connection: Connection, keys: KeySet, person: str, instead: str = "") -> tuple[str | None, str]:
+    """The password's hash, None if there is none, or if it was not sealed by us for this person, or not as it is now;
+    and the `generation`. `instead`: what is opened where there is no hash, so that the time tells nothing."""
+    # All of it is asked for nobody as well, and the seal once: a name that no account has must not be the one that
+    # costs less (ASVS 6.3.8).
+    are_genuine, found = factors.are_genuine(connection, person), factors.password(connection, person)
+    opened, enabled = open_hash(keys, person, instead if found is None else found.hash), _enabled(connection, person)
+    return (opened if found is not None else None, _generation(enabled)) if are_genuine else (None, "")
 
 
 def put_password(
@@ -50,13 +51,20 @@ def put_password(
 
 
 def usable_authenticators(connection: Connection, person: str) -> tuple[Authenticator, ...]:
-    usable = tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
-    return usable if factors.are_genuine(connection, person) else ()
+    return _enabled(connection, person) if factors.are_genuine(connection, person) else ()
 
 
 def generation(connection: Connection, person: str) -> str:
     """Names the authenticators in use, of which no two people ever have the same; empty for none."""
-    return " ".join(one.id for one in usable_authenticators(connection, person))
+    return _generation(usable_authenticators(connection, person))
+
+
+def _enabled(connection: Connection, person: str) -> tuple[Authenticator, ...]:
+    return tuple(one for one in factors.authenticators(connection, person) if one.disabled_at is None)
+
+
+def _generation(usable: tuple[Authenticator, ...]) -> str:
+    return " ".join(one.id for one in usable)
 
 
 def accept_code(connection: Connection, keys: KeySet, person: str, code: str, now: float) -> Why | None:

@@ -57,8 +57,8 @@ def test_a_password_from_another_row_opens_nothing(world) -> None:
     ada, eve = world.person("ada"), world.person("eve")
     taken = world.store.read(lambda c: rows.password(c, eve.id))
     world.store.run(lambda c: rows.set_password(c, ada.id, taken))
-    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, ada.id)) is None
-    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, eve.id)) is not None
+    assert world.store.read(lambda c: factors.hash_and_generation(c, world.keys.factor, ada.id)[0]) is None
+    assert world.store.read(lambda c: factors.hash_and_generation(c, world.keys.factor, eve.id)[0]) is not None
 
 
 def rotated(keys: KeySet) -> KeySet:
@@ -82,7 +82,7 @@ def test_what_an_older_key_has_sealed_is_sealed_anew(world, monkeypatch) -> None
     assert (last, done) == ("", 10)
     new = KeySet(keys.keys[:1])
     for person, earlier in zip(people, before, strict=True):
-        encoded = world.store.read(lambda c, who=person.id: factors.password_hash(c, new, who))
+        encoded = world.store.read(lambda c, who=person.id: factors.hash_and_generation(c, new, who)[0])
         assert encoded == open_hash(world.keys.factor, person.id, base64.b64encode(earlier[0]).decode())
         assert all(is_sealed_by(new.current, each) for each in stored(world, person))
     after = [stored(world, person) for person in people]
@@ -99,7 +99,7 @@ def test_what_opens_with_no_key_is_left_and_the_others_are_sealed(world) -> None
     keys = rotated(world.keys.factor)
     assert factors.reseal(world.store, keys, "", world.entropy) == ("", 3)
     assert world.store.read(lambda c: rows.password(c, ada.id)) == damaged
-    assert world.store.read(lambda c: factors.password_hash(c, KeySet(keys.keys[:1]), eve.id)) is not None
+    assert world.store.read(lambda c: factors.hash_and_generation(c, KeySet(keys.keys[:1]), eve.id)[0]) is not None
 
 
 def test_an_authenticator_alone_that_is_sealed_anew_stays_genuine(world) -> None:
@@ -127,7 +127,7 @@ def test_new_credentials_replace_the_old_ones_and_end_their_sessions(world) -> N
         world.store, world.keys.factor, person.id, NewFactors("$argon2id$x", b"s" * 20), world.clock, world.entropy
     )
     assert ended == (session,)
-    assert world.store.read(lambda c: factors.password_hash(c, world.keys.factor, person.id)) == "$argon2id$x"
+    assert world.store.read(lambda c: factors.hash_and_generation(c, world.keys.factor, person.id)[0]) == "$argon2id$x"
     assert authenticator(world, person).id != before.id
     assert len(world.store.read(lambda c: rows.authenticators(c, person.id))) == 1
 
