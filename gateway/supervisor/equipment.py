@@ -30,7 +30,7 @@ from gateway.supervisor.users import Identities, Identity, furnish, identities, 
 
 BACKLOG = 1024
 log = logging.getLogger(__name__)
-LOCK = Path("run/lock")
+LOCK, KEEPER_LOCK = Path("run/lock"), Path("run/keeper.lock")
 ROLES: tuple[Role, ...] = ("keeper", "portal", "worker")
 
 
@@ -102,7 +102,7 @@ class Equipment:
     def descriptors(self, seat: Seat) -> dict[str, int]:
         """The sockets of a seat, by what they are for.
 
-        The keeper has the lock as well: should the supervisor be killed, nobody signs beside the one that is left.
+        The keeper has a lock as well: should the supervisor be killed, nobody signs beside the one that is left.
         """
         match seat.role:
             case "worker":
@@ -170,44 +170,54 @@ class Equipment:
 
 
 class StateLock:
-    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time, which it furnishes."""
+    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time, which it furnishes.
+
+    Two files, since whoever has an open file releases its lock (flock(2)): the first is no child's to release, and the
+    second is the keeper's, which thereby outlives us.
+    """
 
     def __init__(self, state_dir: Path, who: Identities | None = None) -> None:
-        self._path, self._who = state_dir / LOCK, who
-        self._descriptor = -1
+        self._state_dir, self._who = state_dir, who
+        self._files = ExitStack()
+        self._keeper_s = -1
 
     def __enter__(self) -> Self:
         if self._who is None:
             self._refuse_root()
-        try:
-            for folder in (self._path.parents[1], self._path.parent):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise GatewayError(f"state_dir: {error.filename} can't be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise GatewayError(f"another gateway is working on {self._path.parents[1]}") from None
-        try:
-            furnish(self._path.parents[1], self._who)
-        except GatewayError:
-            os.close(self._descriptor)
-            raise
+        with self._files:
+            self._lock(LOCK)
+            self._keeper_s = self._lock(KEEPER_LOCK)
+            furnish(self._state_dir, self._who)
+            self._files = self._files.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self._files.close()
 
     def fileno(self) -> int:
-        return self._descriptor
+        """What the keeper is given."""
+        return self._keeper_s
+
+    def _lock(self, name: Path) -> int:
+        path = self._state_dir / name
+        try:
+            for folder in (self._state_dir, path.parent):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise GatewayError(f"state_dir: {error.filename} can't be used: {error.strerror}") from error
+        self._files.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GatewayError(f"another gateway is working on {self._state_dir}") from None
+        return descriptor
 
     def _refuse_root(self) -> None:
         """What root writes here, the gateway's own user could not read any more, and would not start."""
-        folder = self._path.parents[1]
+        folder = self._state_dir
         if os.geteuid() == 0 and folder.exists() and (owner := folder.stat().st_uid) != 0:
             raise GatewayError(f"{folder} belongs to {user_name(owner)}: run this as that user, not as root")
 

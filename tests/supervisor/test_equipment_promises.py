@@ -1,5 +1,6 @@
 """Keys rotated on disk are nobody's before they are everybody's; and root does not take a state folder over."""
 
+import fcntl
 import os
 
 import pytest
@@ -38,5 +39,16 @@ def test_while_a_keeper_is_left_over_from_a_supervisor_that_was_killed_nobody_si
     with pytest.raises(GatewayError, match="another gateway is working"), StateLock(place.state_dir):
         pass
     os.close(kept)
+    with StateLock(place.state_dir):
+        pass
+
+
+def test_no_child_lets_go_of_the_supervisor_s_lock(place):
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        for role in ("keeper", "portal", "worker"):
+            for descriptor in equipment.descriptors(Seat(role, 0)).values():
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with pytest.raises(GatewayError, match="another gateway is working"), StateLock(place.state_dir):
+            pass
     with StateLock(place.state_dir):
         pass
