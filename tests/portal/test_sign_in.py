@@ -298,7 +298,7 @@ async def test_a_flood_of_strangers_is_told_to_wait_and_a_browser_that_was_here_
     passwords = house.services.sign_in._passwords
     with ExitStack() as flood:
         for n in range(Bounds().strangers):
-            flood.enter_context(passwords.place(f"203.0.113.{n}"))
+            flood.enter_context(passwords.stranger_place(f"203.0.113.{n}"))
         form = await stranger.get(url(LOGIN, "/sign-in"))
         refused = await stranger.submit(form, username="anna", password=PASSWORD)
         assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
