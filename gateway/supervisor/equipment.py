@@ -45,16 +45,13 @@ class Equipment:
         sockets: ExitStack,
         listening: dict[str, _Open],
         who: Identities | None,
-        rotated: str | None = None,
+        keyring: Keyring,
     ) -> None:
-        """`rotated`: the purpose of a key that gets a new version on the way."""
         self._settings, self._sockets, self._listening, self._who = configuration.settings, sockets, listening, who
         self.slots = worker_count(self._settings)
         self._clock: Clock = SystemClock()
         self._entropy: Entropy = SystemEntropy()
-        self._keyring = open_keyring(self._settings, self._clock, self._entropy)
-        if rotated is not None:
-            self._keyring.rotate(rotated)
+        self._keyring = keyring
         self._certificates = self._read_certificates(configuration)
         # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
         self._given = {role: self._read_for(role) for role in ROLES}
@@ -82,7 +79,8 @@ class Equipment:
             portal_mode = 0o600 if who is None else 0o660
             listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
             listening["keeper"] = stack.enter_context(_listen_unix(settings.state_dir / KEEPER_SOCKET, 0o600))
-            equipment = cls(configuration, stack, listening, who)
+            keyring = open_keyring(settings, SystemClock(), SystemEntropy())
+            equipment = cls(configuration, stack, listening, who, keyring)
             try:
                 equipment.save_keys()
             except GatewayError as error:
@@ -132,8 +130,13 @@ class Equipment:
         return None if self._who is None else self._who[role]
 
     def renewed(self, configuration: Configuration, rotated: str | None = None) -> "Equipment":
-        """The same sockets, with certificates and keys read again. Raises GatewayError."""
-        return Equipment(configuration, self._sockets, self._listening, self._who, rotated)
+        """The same sockets, with certificates and keys read again; `rotated`: the purpose of a key that gets a new
+        version on the way. What is new to us is new to every process, whenever it was made. Raises GatewayError."""
+        keyring = open_keyring(configuration.settings, self._clock, self._entropy)
+        if rotated is not None:
+            keyring.rotate(rotated)
+        keyring.hold_back({each.id for each in self._keyring.listing()})
+        return Equipment(configuration, self._sockets, self._listening, self._who, keyring)
 
     def save_keys(self) -> None:
         """Before anybody uses this equipment. Raises GatewayError."""
