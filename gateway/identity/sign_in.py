@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from gateway.foundation.addresses import client_prefix
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
+from gateway.foundation.errors import Unavailable
 from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
@@ -43,6 +44,7 @@ from gateway.identity.sign_in_steps import (
     Client,
     CodeRenewed,
     HandOver,
+    NotLookedAt,
     PasswordAccepted,
     Prompt,
     Redeemed,
@@ -114,7 +116,12 @@ class SignIn:
                 return claim
             encoded = claim.found.encoded or self._passwords.nobody_s
             is_stranger = not is_known(device, claim.found.factors)
-            is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
+            try:
+                is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
+            except Unavailable as error:
+                if (why := why_not(claim, claim.found, is_right=False)) is Why.TOO_MANY_PASSWORDS:
+                    raise NotLookedAt(str(error), Refused(why, claim.found.person_id)) from error
+                raise
             why = why_not(claim, claim.found, is_right=is_right)
             if why is not None:
                 return Refused(why, claim.found.person_id)

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.foundation.errors import JournalUnavailable
+from gateway.foundation.errors import JournalUnavailable, Unavailable
 from gateway.identity import users
 from gateway.identity.cookies import DEVICE_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE
 from gateway.identity.limits import AUTHENTICATOR_FAILURES, password_in_a_row
@@ -244,6 +244,26 @@ async def test_a_hundred_guesses_disable_the_password_for_strangers_and_raise_an
     )
     (alarm,) = [event for event in house.events if event["event"] == "factor:disable"]
     assert (alarm["factor"], alarm["user"]) == ("password", person)
+    assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
+
+
+async def test_the_hundredth_guess_raises_the_alarm_though_nobody_had_time_to_look_at_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = users.find(house.store, "anna").id
+    for _ in range(98):
+        house.store.run(lambda c: password_in_a_row(c, person, house.clock.now(), known=False))
+
+    async def too_late(*_: object, **__: object) -> bool:
+        raise Unavailable("the password was not checked in time")
+
+    monkeypatch.setattr(house.services.sign_in._passwords, "verify", too_late)
+    answers = [await attempt(house, name, "a guess") for name in ("anna", "anna", "anna", "nobody")]
+    # To whoever guesses all are alike.
+    assert {answered.status for answered in answers} == {503}
+    assert len({answered.text for answered in answers}) == 1
+    (failure, alarm) = [event for event in house.events if event["event"] in ("sign-in:failure", "factor:disable")]
+    assert (failure["reason"], alarm["factor"], alarm["user"]) == ("too-many-passwords", "password", person)
     assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
 
 
