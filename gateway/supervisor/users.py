@@ -169,30 +169,25 @@ def _hand_over(folder: Path, row: Folder, owner: int, group: int, content: int |
     top = os.open(folder.resolve(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _hand(top, owner, group, row.mode, row.mode)
-        if content is None:
-            return
-        file_mode = SHARED_MODE if row.name == "store" else 0o640
-        for _, folders, files, inside in os.fwalk(".", onerror=_raise, follow_symlinks=False, dir_fd=top):
-            for name in (*folders, *files):
-                _hand_entry(name, inside, content, group, file_mode)
+        if content is not None:
+            _hand_content(top, content, group, SHARED_MODE if row.name == "store" else 0o640)
     finally:
         os.close(top)
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _hand_entry(name: str, inside: int, owner: int, group: int, file_mode: int) -> None:
-    """`inside`: the open folder that has the name. A link stays whose it is, and so does what is no file."""
-    there = os.stat(name, dir_fd=inside, follow_symlinks=False)
-    if not stat.S_ISDIR(there.st_mode) and not stat.S_ISREG(there.st_mode):
-        return
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside)
-    try:
-        _hand(descriptor, owner, group, 0o750, file_mode)
-    finally:
-        os.close(descriptor)
+def _hand_content(folder: int, owner: int, group: int, file_mode: int) -> None:
+    """Of an open folder, all the way down. A link stays whose it is, and so does what is no file."""
+    for name in os.listdir(folder):
+        kind = stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if kind not in (stat.S_IFDIR, stat.S_IFREG):
+            continue
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _hand(descriptor, owner, group, 0o750, file_mode)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                _hand_content(descriptor, owner, group, file_mode)
+        finally:
+            os.close(descriptor)
 
 
 def _hand(descriptor: int, owner: int, group: int, folder_mode: int, file_mode: int) -> None:
