@@ -49,6 +49,7 @@ class EventName(StrEnum):
     USER_ENABLE = "user:enable"
     USER_REMOVE = "user:remove"
     USER_RESET = "user:reset"
+    USER_UNLOCK = "user:unlock"
     GRANT_ADD = "grant:add"
     GRANT_REMOVE = "grant:remove"
     TENANT_ADD = "tenant:add"

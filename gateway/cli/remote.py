@@ -23,6 +23,7 @@ user.remove     name                                        id, name, sessions_e
 user.grant      name, grants                                id, name, grants (all that are held now)
 user.ungrant    name, grants                                id, name, grants (all that are held now)
 user.reset      name                                        id, name, link, sessions_ended
+user.unlock     name                                        id, name
 token.create    name, applications (empty: all), grants,    id, account, name, expires, token
                 expires_seconds
 token.list      -                                           tokens: [{id, account, name, applications, grants,

@@ -1,4 +1,4 @@
-"""`user add`, `list`, `show`, `disable`, `enable`, `remove`, `grant`, `ungrant`, `reset`."""
+"""`user add`, `list`, `show`, `disable`, `enable`, `remove`, `grant`, `ungrant`, `reset`, `unlock`."""
 
 import sys
 from pathlib import Path
@@ -88,6 +88,12 @@ def ungrant(name: Name, grants: GrantArguments, config: Config = DEFAULT_CONFIG,
 def reset(name: Name, config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
     """Void a person's factors and sessions, and print a new enrolment link."""
     _print(ask(config, "user.reset", name=name), "Reset", json)
+
+
+@family.command()
+def unlock(name: Name, config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
+    """Make a password good again that was disabled by guesses; sessions go on."""
+    _print(ask(config, "user.unlock", name=name), "Unlocked", json)
 
 
 def _credentials() -> dict[str, str]:

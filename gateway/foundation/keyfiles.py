@@ -7,8 +7,8 @@ may (`keyring.live`), so that nothing ever rests on a key that only a process kn
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -67,6 +67,16 @@ class Keyring:
         self._versions[purpose] = (key, *older)
         self._unsaved.add(purpose)
         return key
+
+    def hold_back(self, known: Collection[str]) -> None:
+        """Versions whose id is none of `known` count as made now, which `save` keeps: who verifies has yet to get them
+        before they sign. A file may have been written though its `save` failed."""
+        for row in PURPOSES:
+            versions = self._all(row.name)
+            held = tuple(key if key.id in known else replace(key, created=self._clock.now()) for key in versions)
+            if held != versions:
+                self._versions[row.name] = held
+                self._unsaved.add(row.name)
 
     def save(self) -> None:
         """Write what was rotated, durably, and leave out what nothing can rest on any more. Raises GatewayError."""

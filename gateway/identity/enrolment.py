@@ -147,7 +147,7 @@ class Enrolment:
         weakness = find_weakness(password, (invited.name, self._issuer))
         if weakness is not None:
             return Weak(weakness)
-        with self._passwords.place():
+        with self._passwords.known_place(invited.person, hashed.hex()):
             encoded = await self._passwords.hash(password)
         return await self._store.arun(lambda connection: self._spend(connection, hashed, invited, encoded))
 

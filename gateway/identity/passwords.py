@@ -44,12 +44,12 @@ def hash_password(password: str, entropy: Entropy, cost: Cost = COST) -> str:
 
 
 class Passwords:
-    """Hashes and verifies off the event loop, in turns. Who asks holds a `place`; `is_stranger` is as it was there."""
+    """Hashes and verifies off the event loop, in turns: strangers after all others. Who asks holds a place."""
 
     def __init__(self, entropy: Entropy, cost: Cost = COST, bounds: Bounds | None = None) -> None:
         self._entropy, self._cost = entropy, cost
         self._turns = Turns(bounds or Bounds(), "passwords")
-        self.place = self._turns.place
+        self.known_place, self.stranger_place = self._turns.known_place, self._turns.stranger_place
         self.nobody_s = hash_password(entropy.bytes(16).hex(), entropy, cost)
         """The hash of a password that nobody knows: to be verified where there is none."""
 

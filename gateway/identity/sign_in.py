@@ -7,6 +7,7 @@ that is not to be had raises `Unavailable`.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from sqlalchemy import Connection
 from gateway.foundation.addresses import client_prefix
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
+from gateway.foundation.errors import Unavailable
 from gateway.foundation.keyring import KeySet, seal, unseal
 from gateway.identity import factors, sessions
 from gateway.identity.canonical import canonical_name
@@ -42,6 +44,7 @@ from gateway.identity.sign_in_steps import (
     Client,
     CodeRenewed,
     HandOver,
+    NotLookedAt,
     PasswordAccepted,
     Prompt,
     Redeemed,
@@ -106,13 +109,19 @@ class SignIn:
         canonical = canonical_name(name[:_NAME_CHARACTERS_READ])
         if request is not None and self._open(request) is None:
             return Refused(Why.EXPIRED_REQUEST)
-        is_stranger = self._device(canonical, client) is None
-        with self._passwords.place(client_prefix(client.address) if is_stranger else ""):
+        device = self._device(canonical, client)
+        with self._place(canonical, client, device):
             claim = await self._store.arun(lambda connection: self._claim(connection, canonical, client, request or ""))
             if isinstance(claim, Throttled):
                 return claim
             encoded = claim.found.encoded or self._passwords.nobody_s
-            is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
+            is_stranger = not is_known(device, claim.found.factors)
+            try:
+                is_right = await self._passwords.verify(encoded, password, is_stranger=is_stranger)
+            except Unavailable as error:
+                if (why := why_not(claim, claim.found, is_right=False)) is Why.TOO_MANY_PASSWORDS:
+                    raise NotLookedAt(str(error), Refused(why, claim.found.person_id)) from error
+                raise
             why = why_not(claim, claim.found, is_right=is_right)
             if why is not None:
                 return Refused(why, claim.found.person_id)
@@ -264,6 +273,12 @@ class SignIn:
         forgive(connection, counters, now)
         hand_over = None if back is None else sessions.hand_over(connection, self._minter, session, back)
         return CodeRenewed(live.person, session, hand_over)
+
+    def _place(self, name: str, client: Client, device: Device | None) -> AbstractContextManager[None]:
+        """Before the store is asked: so a browser has its account's places here though its factors be old ones."""
+        if device is None:
+            return self._passwords.stranger_place(client_prefix(client.address))
+        return self._passwords.known_place(name, device.id)
 
     def _device(self, name: str, client: Client) -> Device | None:
         return open_device(self._keys.session, name, client.device, self._clock)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.foundation.addresses import Address
+from gateway.foundation.errors import Unavailable
 from gateway.identity.handover import SignInRequest
 
 
@@ -133,6 +134,14 @@ class Refused:
     why: Why
     person: str = ""
     session: str = ""
+
+
+class NotLookedAt(Unavailable):
+    """The last password of too many in a row was counted, and then could not be looked at."""
+
+    def __init__(self, why: str, refused: Refused) -> None:
+        super().__init__(why)
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)

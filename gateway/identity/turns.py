@@ -2,14 +2,15 @@
 
 Law: a place is taken before anything is looked up for its holder, so that a flood costs no more than its places,
 neither at the work nor at the store before it. Strangers have places of their own, and one client only a part of them:
-however many they are, whoever is known waits for one piece of their work at most.
+however many they are, whoever is known waits for one piece of their work at most. Nor does who is known take all places
+of the others who are: each account has a few, and each of its browsers fewer.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
@@ -17,6 +18,7 @@ from typing import TypeVar
 from gateway.foundation.errors import Overloaded, Unavailable
 
 Value = TypeVar("Value")
+_KNOWN, _STRANGERS = "known", "strangers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,9 @@ class Bounds:
 
     running: int = 2
     known: int = 64
+    one_account: int = 4
+    one_browser: int = 2
+    """Of the known ones' places."""
     strangers: int = 32
     one_client: int = 16
     """Of the strangers' places: enough for a class behind one address, and never all of them."""
@@ -40,26 +45,25 @@ class Turns:
         self._known: deque[Callable[[], None]] = deque()
         self._strangers: deque[Callable[[], None]] = deque()
         self._places: Counter[str] = Counter()
-        """By client; those who are known all under the empty one."""
+        """By whose share they are of."""
         self._lock = Lock()
 
     def __repr__(self) -> str:
-        return f"<Turns places={self._places.total()} waiting={len(self._known)}+{len(self._strangers)}>"
+        return f"<Turns places={self._taken()} waiting={len(self._known)}+{len(self._strangers)}>"
 
-    @contextmanager
-    def place(self, stranger: str = "") -> Iterator[None]:
-        """`stranger` is what counts as one client; empty for somebody who is known. Raises Overloaded."""
-        with self._lock:
-            if self._is_full(stranger):
-                raise Overloaded("too many passwords are being checked at once")
-            self._places[stranger] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._places[stranger] -= 1
-                if not self._places[stranger]:
-                    del self._places[stranger]
+    def known_place(self, account: str, browser: str) -> AbstractContextManager[None]:
+        """`browser`: its proof that it is known, by whatever tells it from the account's others. Raises Overloaded."""
+        most = self._bounds
+        shares = {
+            _KNOWN: most.known,
+            f"account {account}": most.one_account,
+            f"browser {browser}": most.one_browser,
+        }
+        return self._place(shares)
+
+    def stranger_place(self, client: str) -> AbstractContextManager[None]:
+        """`client` is what counts as one. Raises Overloaded."""
+        return self._place({_STRANGERS: self._bounds.strangers, f"client {client}": self._bounds.one_client})
 
     async def take(self, work: Callable[[], Value], *, is_stranger: bool) -> Value:
         """What `work` returns or raises, for the holder of a place. Raises Unavailable after the deadline; work that
@@ -85,12 +89,21 @@ class Turns:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _is_full(self, stranger: str) -> bool:
-        known = self._places[""]
-        if not stranger:
-            return known >= self._bounds.known
-        strangers = self._places.total() - known
-        return strangers >= self._bounds.strangers or self._places[stranger] >= self._bounds.one_client
+    @contextmanager
+    def _place(self, shares: Mapping[str, int]) -> Iterator[None]:
+        """`shares`: how many places there are of each."""
+        with self._lock:
+            if any(self._places[share] >= most for share, most in shares.items()):
+                raise Overloaded("too many passwords are being checked at once")
+            self._places.update(shares.keys())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._places -= Counter(shares.keys())
+
+    def _taken(self) -> int:
+        return self._places[_KNOWN] + self._places[_STRANGERS]
 
     def _next(self) -> None:
         with self._lock:

@@ -133,6 +133,17 @@ def reset(store: Store, name: str, clock: Clock) -> Ended:
     return store.run(work)
 
 
+def unlock(store: Store, name: str) -> Person:
+    """A password that was guessed at too often is good again; nothing else changes. Raises NotFound."""
+
+    def work(connection: Connection) -> Person:
+        person = require_person(connection, name)
+        forget_passwords(connection, person.id)
+        return person
+
+    return store.run(work)
+
+
 def grant(store: Store, name: str, wanted: Iterable[Grant], clock: Clock) -> Person:
     """The person as they are then. Raises NotFound for the person or a tenant."""
 

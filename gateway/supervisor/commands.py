@@ -177,6 +177,12 @@ def _user_reset(context: Context, arguments: Arguments) -> Done:
     return _with_link(context, ended.person, done.result, done.events)
 
 
+def _user_unlock(context: Context, arguments: Arguments) -> Done:
+    person = users.unlock(context.store, arguments["name"])
+    about: EventFields = {"user": person.id, "name": person.name}
+    return Done({"id": person.id, "name": person.name}, [_event(context, EventName.USER_UNLOCK, about)])
+
+
 def _user_grant(context: Context, arguments: Arguments) -> Done:
     wanted = _grants(context, arguments["grants"])
     person = users.grant(context.store, arguments["name"], wanted, context.clock)
@@ -371,6 +377,7 @@ COMMANDS: Mapping[str, Command] = {
     "user.enable": _user_enable,
     "user.remove": _user_remove,
     "user.reset": _user_reset,
+    "user.unlock": _user_unlock,
     "user.grant": _user_grant,
     "user.ungrant": _user_ungrant,
     "token.create": _token_create,

@@ -30,7 +30,7 @@ from gateway.supervisor.users import Identities, Identity, furnish, identities, 
 
 BACKLOG = 1024
 log = logging.getLogger(__name__)
-LOCK = Path("run/lock")
+LOCK, KEEPER_LOCK = Path("run/lock"), Path("run/keeper.lock")
 ROLES: tuple[Role, ...] = ("keeper", "portal", "worker")
 
 
@@ -45,16 +45,13 @@ class Equipment:
         sockets: ExitStack,
         listening: dict[str, _Open],
         who: Identities | None,
-        rotated: str | None = None,
+        keyring: Keyring,
     ) -> None:
-        """`rotated`: the purpose of a key that gets a new version on the way."""
         self._settings, self._sockets, self._listening, self._who = configuration.settings, sockets, listening, who
         self.slots = worker_count(self._settings)
         self._clock: Clock = SystemClock()
         self._entropy: Entropy = SystemEntropy()
-        self._keyring = open_keyring(self._settings, self._clock, self._entropy)
-        if rotated is not None:
-            self._keyring.rotate(rotated)
+        self._keyring = keyring
         self._certificates = self._read_certificates(configuration)
         # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
         self._given = {role: self._read_for(role) for role in ROLES}
@@ -82,7 +79,8 @@ class Equipment:
             portal_mode = 0o600 if who is None else 0o660
             listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
             listening["keeper"] = stack.enter_context(_listen_unix(settings.state_dir / KEEPER_SOCKET, 0o600))
-            equipment = cls(configuration, stack, listening, who)
+            keyring = open_keyring(settings, SystemClock(), SystemEntropy())
+            equipment = cls(configuration, stack, listening, who, keyring)
             try:
                 equipment.save_keys()
             except GatewayError as error:
@@ -102,7 +100,7 @@ class Equipment:
     def descriptors(self, seat: Seat) -> dict[str, int]:
         """The sockets of a seat, by what they are for.
 
-        The keeper has the lock as well: should the supervisor be killed, nobody signs beside the one that is left.
+        The keeper has a lock as well: should the supervisor be killed, nobody signs beside the one that is left.
         """
         match seat.role:
             case "worker":
@@ -132,8 +130,13 @@ class Equipment:
         return None if self._who is None else self._who[role]
 
     def renewed(self, configuration: Configuration, rotated: str | None = None) -> "Equipment":
-        """The same sockets, with certificates and keys read again. Raises GatewayError."""
-        return Equipment(configuration, self._sockets, self._listening, self._who, rotated)
+        """The same sockets, with certificates and keys read again; `rotated`: the purpose of a key that gets a new
+        version on the way. What is new to us is new to every process, whenever it was made. Raises GatewayError."""
+        keyring = open_keyring(configuration.settings, self._clock, self._entropy)
+        if rotated is not None:
+            keyring.rotate(rotated)
+        keyring.hold_back({each.id for each in self._keyring.listing()})
+        return Equipment(configuration, self._sockets, self._listening, self._who, keyring)
 
     def save_keys(self) -> None:
         """Before anybody uses this equipment. Raises GatewayError."""
@@ -170,44 +173,54 @@ class Equipment:
 
 
 class StateLock:
-    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time, which it furnishes."""
+    """Only one gateway, or one command without a gateway, works on a `state_dir` at a time, which it furnishes.
+
+    Two files, since whoever has an open file releases its lock (flock(2)): the first is no child's to release, and the
+    second is the keeper's, which thereby outlives us.
+    """
 
     def __init__(self, state_dir: Path, who: Identities | None = None) -> None:
-        self._path, self._who = state_dir / LOCK, who
-        self._descriptor = -1
+        self._state_dir, self._who = state_dir, who
+        self._files = ExitStack()
+        self._keeper_s = -1
 
     def __enter__(self) -> Self:
         if self._who is None:
             self._refuse_root()
-        try:
-            for folder in (self._path.parents[1], self._path.parent):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise GatewayError(f"state_dir: {error.filename} can't be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise GatewayError(f"another gateway is working on {self._path.parents[1]}") from None
-        try:
-            furnish(self._path.parents[1], self._who)
-        except GatewayError:
-            os.close(self._descriptor)
-            raise
+        with self._files:
+            self._lock(LOCK)
+            self._keeper_s = self._lock(KEEPER_LOCK)
+            furnish(self._state_dir, self._who)
+            self._files = self._files.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self._files.close()
 
     def fileno(self) -> int:
-        return self._descriptor
+        """What the keeper is given."""
+        return self._keeper_s
+
+    def _lock(self, name: Path) -> int:
+        path = self._state_dir / name
+        try:
+            for folder in (self._state_dir, path.parent):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise GatewayError(f"state_dir: {error.filename} can't be used: {error.strerror}") from error
+        self._files.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GatewayError(f"another gateway is working on {self._state_dir}") from None
+        return descriptor
 
     def _refuse_root(self) -> None:
         """What root writes here, the gateway's own user could not read any more, and would not start."""
-        folder = self._path.parents[1]
+        folder = self._state_dir
         if os.geteuid() == 0 and folder.exists() and (owner := folder.stat().st_uid) != 0:
             raise GatewayError(f"{folder} belongs to {user_name(owner)}: run this as that user, not as root")
 

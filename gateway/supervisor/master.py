@@ -225,7 +225,7 @@ class Master:
             case "prepared":
                 self._force.prepared(child, message["version"])
             case "refused":
-                self._force.refused(message["version"], message["why"])
+                self._force.refused(child, message["version"], message["why"])
             case "ask":
                 self._relay(child, message)
             case "answer":

@@ -1,8 +1,9 @@
 """What is in force, and what is on its way there: settings, policy, certificates and keys, of one version.
 
 Law: something new is taken by all processes or by none. Each prepares it and says so; then new keys are written to the
-disk, and only then it is committed, so that no key is used that could be lost, and none is kept that was refused. Who
-has not prepared it by the deadline is replaced. Nothing here waits.
+disk, and only then it is committed, so that no key is used that could be lost. Who has not prepared it by the deadline
+is replaced. Settings and policy each process may refuse, for all; keys and certificates alone none: one that does is
+replaced too, or whoever had taken it over would keep the keys that they know in use. Nothing here waits.
 """
 
 import logging
@@ -148,9 +149,15 @@ class InForce:
             self.coming.waiting.discard(child.name)
             self.coming.prepared.add(child.name)
 
-    def refused(self, version: int, why: str) -> None:
-        if self.coming is not None and version == self.coming.version:
+    def refused(self, child: Child, version: int, why: str) -> None:
+        if self.coming is None or version != self.coming.version:
+            return
+        if self.coming.configuration is not self.configuration:
             self._abandon(self.coming, why[:MOST_WORDS])
+            return
+        log.error("a process refused new keys: %s", why[:MOST_WORDS], extra={"seat": child.name})
+        self.coming.waiting.discard(child.name)
+        self.coming.prepared.discard(child.name)
 
     def forget(self, child: Child) -> None:
         if self.coming is not None:

@@ -150,38 +150,53 @@ def _give(folder: Path, row: Folder, who: Identities) -> None:
     owner = 0 if row.owner is None else who[row.owner].user
     group = 0 if row.group is None else who[row.group].group
     there = folder.stat()
-    if (there.st_uid, there.st_gid, there.st_mode & 0o7777) == (owner, group, row.mode):
+    is_theirs = (there.st_uid, there.st_gid) == (owner, group)
+    if is_theirs and there.st_mode & 0o7777 == row.mode:
         return
+    content = None if is_theirs or row.content is None else who[row.content].user
     try:
-        _hand_over(folder, row, owner, group, who)
+        _hand_over(folder, row, owner, group, content)
     except OSError as error:
         # The service's unit has no power to change owners: a root without limits has to do it once.
         hint = "any command that root gives while the gateway is stopped does it, like `user list`"
         raise GatewayError(f"state_dir: {folder} can't be given to its users ({error.strerror}): {hint}") from error
 
 
-def _hand_over(folder: Path, row: Folder, owner: int, group: int, who: Identities) -> None:
+def _hand_over(folder: Path, row: Folder, owner: int, group: int, content: int | None) -> None:
+    """`content`: who gets what is in it; None leaves that as it is. Who owns the folder may move things about in it
+    meanwhile: so every name is looked up in a folder that is open already, and never by its whole path."""
     # What root has linked to another disk is meant.
-    _hand(folder.resolve(), owner, group, row.mode, row.mode)
-    if row.content is None:
-        return
-    file_mode = SHARED_MODE if row.name == "store" else 0o640
-    for path in folder.rglob("*"):
-        if not path.is_symlink():
-            _hand(path, who[row.content].user, group, 0o750, file_mode)
-
-
-def _hand(path: Path, owner: int, group: int, folder_mode: int, file_mode: int) -> None:
-    """Nothing that somebody has put there to lead elsewhere: neither a link, nor a second name of another file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    top = os.open(folder.resolve(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        there = os.fstat(descriptor)
-        is_folder = stat.S_ISDIR(there.st_mode)
-        if not is_folder and (not stat.S_ISREG(there.st_mode) or there.st_nlink > 1):
-            return
-        # Ours while its mode is set: so this takes CAP_CHOWN, and neither CAP_FOWNER nor CAP_FSETID.
-        os.fchown(descriptor, 0, os.getegid())
-        os.fchmod(descriptor, folder_mode if is_folder else file_mode)
-        os.fchown(descriptor, owner, group)
+        _hand(top, owner, group, row.mode, row.mode)
+        if content is not None:
+            _hand_content(top, content, group, SHARED_MODE if row.name == "store" else 0o640)
     finally:
-        os.close(descriptor)
+        os.close(top)
+
+
+def _hand_content(folder: int, owner: int, group: int, file_mode: int) -> None:
+    """Of an open folder, all the way down. A link stays whose it is, and so does what is no file."""
+    for name in os.listdir(folder):
+        kind = stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if kind not in (stat.S_IFDIR, stat.S_IFREG):
+            continue
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _hand(descriptor, owner, group, 0o750, file_mode)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                _hand_content(descriptor, owner, group, file_mode)
+        finally:
+            os.close(descriptor)
+
+
+def _hand(descriptor: int, owner: int, group: int, folder_mode: int, file_mode: int) -> None:
+    """Nothing that somebody has put there to lead elsewhere, like a second name of another file."""
+    there = os.fstat(descriptor)
+    is_folder = stat.S_ISDIR(there.st_mode)
+    if not is_folder and (not stat.S_ISREG(there.st_mode) or there.st_nlink > 1):
+        return
+    # Ours while its mode is set: so this takes CAP_CHOWN, and neither CAP_FOWNER nor CAP_FSETID.
+    os.fchown(descriptor, 0, os.getegid())
+    os.fchmod(descriptor, folder_mode if is_folder else file_mode)
+    os.fchown(descriptor, owner, group)

@@ -62,6 +62,7 @@ VERBS = [
         ALICE | {"sessions_ended": 1},
         "Disabled: alice (usr_1); sessions ended: 1",
     ),
+    ("user unlock alice", ("user.unlock", {"name": "alice"}), ALICE, "Unlocked: alice (usr_1)"),
     ("user enable alice", ("user.enable", {"name": "alice"}), ALICE, "Enabled: alice (usr_1)"),
     ("user remove alice", ("user.remove", {"name": "alice"}), ALICE | {"sessions_ended": 0}, "Removed: alice"),
     (

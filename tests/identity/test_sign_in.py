@@ -365,9 +365,10 @@ async def test_a_hundred_wrong_passwords_in_known_browsers_disable_it_there(worl
     assert isinstance(await known.sign_in(), SignedIn)
 
 
-@pytest.mark.parametrize("way_back", ["reset", "disable and enable"])
+@pytest.mark.parametrize("way_back", ["reset", "unlock"])
 async def test_the_ways_back_from_a_password_that_was_guessed_at_too_often(world, browser, way_back) -> None:
     person = world.person()
+    session = (await browser.sign_in()).session
     tire(world, person.id, 100)
     assert (await browser.password()).why is Why.PASSWORD_DISABLED
     if way_back == "reset":
@@ -375,8 +376,9 @@ async def test_the_ways_back_from_a_password_that_was_guessed_at_too_often(world
         new = factors.NewFactors(hash_password(world.password, world.entropy, CHEAP), world.secrets["ada"])
         factors.set_credentials(world.store, world.keys.factor, person.id, new, world.clock, world.entropy)
     else:
-        users.disable(world.store, "ada", world.clock)
-        users.enable(world.store, "ada", world.clock)
+        users.unlock(world.store, "ada")
+    # A reset ends what was begun with the old factors; who is unlocked goes on.
+    assert (rows(world, session).ended_at is None) == (way_back == "unlock")
     world.clock.advance(1800)
     assert isinstance(await browser.sign_in(), SignedIn)
 
@@ -698,7 +700,7 @@ async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None
 async def test_strangers_beyond_the_places_are_refused_before_they_are_counted(world, browser) -> None:
     world.person()
     known = Browser(world, world.from_("192.0.2.7", (await browser.sign_in()).device))
-    with closing(Passwords(world.entropy, CHEAP, Bounds(strangers=1))) as full, full.place("203.0.113.9"):
+    with closing(Passwords(world.entropy, CHEAP, Bounds(strangers=1))) as full, full.stranger_place("203.0.113.9"):
         world.sign_in._passwords = full
         for name in ("ada", "nobody") * ACCOUNT:
             with pytest.raises(Overloaded):
@@ -710,6 +712,37 @@ async def test_strangers_beyond_the_places_are_refused_before_they_are_counted(w
             await known.password("nobody")
     world.sign_in._passwords = world.passwords
     assert isinstance(await browser.password(), PasswordAccepted)
+
+
+async def test_one_device_cookie_refuses_no_other_browser_that_is_known(world) -> None:
+    names = [f"person{n}" for n in range(17)]
+    known = []
+    for name in names:
+        world.person(name)
+        device = (await Browser(world).sign_in(name)).device
+        known.append(Browser(world, world.from_("192.0.2.7", device)))
+    flood = [known[0].password(names[0], "wrong password") for _ in range(120)]
+    honest = [browser.password(name) for name, browser in zip(names[1:], known[1:], strict=True)]
+    answers = await asyncio.gather(*flood, *honest, return_exceptions=True)
+    assert {type(answer) for answer in answers[len(flood) :]} == {PasswordAccepted}
+    places = Bounds().one_browser
+    assert [type(answer) for answer in answers[: len(flood)]] == [Refused] * places + [Overloaded] * (120 - places)
+
+
+async def test_a_device_cookie_of_old_factors_takes_its_turn_among_strangers(world, monkeypatch) -> None:
+    person = world.person()
+    known = Browser(world, world.from_("192.0.2.7", (await Browser(world).sign_in()).device))
+    turns, verify = [], world.passwords.verify
+
+    async def watched(encoded, password, *, is_stranger):
+        turns.append(is_stranger)
+        return await verify(encoded, password, is_stranger=is_stranger)
+
+    monkeypatch.setattr(world.passwords, "verify", watched)
+    assert isinstance(await known.password(), PasswordAccepted)
+    users.reset(world.store, person.name, world.clock)
+    assert isinstance(await known.password(), Refused)
+    assert turns == [False, True]
 
 
 async def test_a_place_is_given_back_whatever_the_attempt_came_to(world, browser) -> None:

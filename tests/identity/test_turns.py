@@ -116,29 +116,44 @@ def test_strangers_have_so_many_places_and_those_who_are_known_their_own(made) -
     turns = made(known=3, strangers=4, one_client=4)
     with ExitStack() as places:
         for n in range(4):
-            places.enter_context(turns.place(f"192.0.2.{n}"))
-        with pytest.raises(Overloaded), turns.place("192.0.2.9"):
+            places.enter_context(turns.stranger_place(f"192.0.2.{n}"))
+        with pytest.raises(Overloaded), turns.stranger_place("192.0.2.9"):
             pass
-        for _ in range(3):
-            places.enter_context(turns.place())
-        with pytest.raises(Overloaded), turns.place():
+        for n in range(3):
+            places.enter_context(turns.known_place(f"usr_{n}", f"browser {n}"))
+        with pytest.raises(Overloaded), turns.known_place("usr_9", "browser 9"):
             pass
+        assert "places=7" in repr(turns)
     # All are given back, whatever happened in them.
-    with pytest.raises(KeyError), turns.place("192.0.2.1"):
+    with pytest.raises(KeyError), turns.stranger_place("192.0.2.1"):
         raise KeyError
     assert "places=0" in repr(turns)
+    assert not turns._places
 
 
 def test_one_client_has_not_all_of_the_strangers_places(made) -> None:
     turns = made(strangers=4, one_client=2)
-    with turns.place("192.0.2.1"), turns.place("192.0.2.1"):
-        with pytest.raises(Overloaded), turns.place("192.0.2.1"):
+    with turns.stranger_place("192.0.2.1"), turns.stranger_place("192.0.2.1"):
+        with pytest.raises(Overloaded), turns.stranger_place("192.0.2.1"):
             pass
-        with turns.place("192.0.2.2"), turns.place("2001:db8::/64"):
+        with turns.stranger_place("192.0.2.2"), turns.stranger_place("2001:db8::/64"):
             pass
+
+
+def test_one_account_has_not_all_of_the_known_ones_places_and_one_browser_not_all_of_its(made) -> None:
+    turns = made(known=8, one_account=3, one_browser=2)
+    with turns.known_place("usr_1", "a"), turns.known_place("usr_1", "a"):
+        with pytest.raises(Overloaded), turns.known_place("usr_1", "a"):
+            pass
+        with turns.known_place("usr_1", "b"):
+            with pytest.raises(Overloaded), turns.known_place("usr_1", "c"):
+                pass
+            with turns.known_place("usr_2", "d"):
+                pass
 
 
 def test_the_bounds_leave_places_for_others() -> None:
     bounds = Bounds()
     assert bounds.one_client <= bounds.strangers // 2
+    assert bounds.one_browser < bounds.one_account <= bounds.known // 2
     assert bounds.running == 2

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.foundation.errors import JournalUnavailable
+from gateway.foundation.errors import JournalUnavailable, Unavailable
 from gateway.identity import users
 from gateway.identity.cookies import DEVICE_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE
 from gateway.identity.limits import AUTHENTICATOR_FAILURES, password_in_a_row
@@ -247,6 +247,26 @@ async def test_a_hundred_guesses_disable_the_password_for_strangers_and_raise_an
     assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
 
 
+async def test_the_hundredth_guess_raises_the_alarm_though_nobody_had_time_to_look_at_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = users.find(house.store, "anna").id
+    for _ in range(98):
+        house.store.run(lambda c: password_in_a_row(c, person, house.clock.now(), known=False))
+
+    async def too_late(*_: object, **__: object) -> bool:
+        raise Unavailable("the password was not checked in time")
+
+    monkeypatch.setattr(house.services.sign_in._passwords, "verify", too_late)
+    answers = [await attempt(house, name, "a guess") for name in ("anna", "anna", "anna", "nobody")]
+    # To whoever guesses all are alike.
+    assert {answered.status for answered in answers} == {503}
+    assert len({answered.text for answered in answers}) == 1
+    (failure, alarm) = [event for event in house.events if event["event"] in ("sign-in:failure", "factor:disable")]
+    assert (failure["reason"], alarm["factor"], alarm["user"]) == ("too-many-passwords", "password", person)
+    assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
+
+
 async def test_a_hundred_wrong_codes_disable_the_authenticator_and_raise_an_alarm(house: House) -> None:
     person = users.find(house.store, "anna").id
     (authenticator,) = house.store.read(lambda c: factor_rows.authenticators(c, person))
@@ -298,7 +318,7 @@ async def test_a_flood_of_strangers_is_told_to_wait_and_a_browser_that_was_here_
     passwords = house.services.sign_in._passwords
     with ExitStack() as flood:
         for n in range(Bounds().strangers):
-            flood.enter_context(passwords.place(f"203.0.113.{n}"))
+            flood.enter_context(passwords.stranger_place(f"203.0.113.{n}"))
         form = await stranger.get(url(LOGIN, "/sign-in"))
         refused = await stranger.submit(form, username="anna", password=PASSWORD)
         assert (refused.status, refused.headers["Retry-After"]) == (503, "5")

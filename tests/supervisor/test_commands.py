@@ -283,6 +283,14 @@ def test_a_reset_ends_everything_and_gives_a_link(gateway, ada):
     assert gateway.run("user.show", name="ada")["factors"] == []
 
 
+def test_who_is_unlocked_keeps_sessions_and_factors(gateway, ada):
+    before = gateway.run("user.show", name="ada")
+    assert gateway.run("user.unlock", name="ADA") == {"id": ada, "name": "ada"}
+    assert gateway.told() == [("user:unlock", {"user": ada, "name": "ada"})]
+    assert gateway.run("user.show", name="ada") == before
+    assert (before["sessions"], before["state"]) == (1, "active")
+
+
 def test_grants_are_given_and_taken_each_with_an_event(gateway, ada):
     given = gateway.run("user.grant", name="ada", grants=["support@beta", "admin@-"])
     assert given == {"id": ada, "name": "ada", "grants": ["admin@-", "support@acme", "support@beta"]}
@@ -448,12 +456,13 @@ def test_a_snapshot_that_is_none(gateway, name):
 
 DOCUMENTED = {
     "tenant.add", "tenant.list", "tenant.close", "user.add", "user.list", "user.show", "user.disable", "user.enable",
-    "user.remove", "user.grant", "user.ungrant", "user.reset", "token.create", "token.list", "token.revoke",
-    "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify", "store.check",
+    "user.remove", "user.grant", "user.ungrant", "user.reset", "user.unlock", "token.create", "token.list",
+    "token.revoke", "session.list", "session.revoke", "snapshot.create", "snapshot.list", "snapshot.verify",
+    "store.check",
 }  # fmt: skip
 NEEDS = {
     "tenant.add": "names", "tenant.close": "name", "user.add": "name", "user.show": "name", "user.disable": "name",
-    "user.enable": "name", "user.remove": "name", "user.reset": "name", "user.grant": "grants",
+    "user.enable": "name", "user.remove": "name", "user.reset": "name", "user.unlock": "name", "user.grant": "grants",
     "user.ungrant": "grants", "token.create": "name", "token.revoke": "token", "snapshot.verify": "snapshot",
     "snapshot.restore": "snapshot",
 }  # fmt: skip
@@ -478,7 +487,8 @@ def test_what_is_no_command(gateway, verb):
 
 
 @pytest.mark.parametrize(
-    "verb", ["user.show", "user.disable", "user.enable", "user.remove", "user.reset", "user.grant", "user.ungrant"]
+    "verb",
+    [f"user.{each}" for each in ("show", "disable", "enable", "remove", "reset", "unlock", "grant", "ungrant")],
 )
 def test_nobody_is_found_who_is_not_there(gateway, ada, verb):
     for name in ("nobody", "", "usr_0", "%", "*", "' OR 1=1 --"):
@@ -519,7 +529,7 @@ def test_every_event_says_who_did_it_and_none_holds_a_secret(gateway):
     run("session.revoke", user="ada")
     run("session.revoke", all=True)
     run("token.revoke", token="other")
-    for verb in ("user.disable", "user.enable", "user.remove"):
+    for verb in ("user.unlock", "user.disable", "user.enable", "user.remove"):
         run(verb, name="ada")
     made = run("snapshot.create")
     run("snapshot.verify", snapshot=made["name"])

@@ -1,10 +1,16 @@
 """Keys rotated on disk are nobody's before they are everybody's; and root does not take a state folder over."""
 
+import errno
+import fcntl
 import os
+import stat
 
 import pytest
 
+from gateway.foundation import keyring
+from gateway.foundation.clock import SystemClock
 from gateway.foundation.errors import GatewayError
+from gateway.foundation.keyring import PUBLISHED_SECONDS
 from gateway.supervisor.equipment import Equipment, StateLock
 from gateway.supervisor.roster import Seat
 
@@ -18,6 +24,38 @@ def test_a_process_that_is_replaced_has_the_keys_of_the_others(place):
         assert equipment.for_role("worker") == before
         after = renewed.for_role("worker")
         assert [len(each["keys"]["assertion"]) for each in (before, after)] == [1, 2]
+
+
+def test_a_version_that_nobody_was_given_signs_no_sooner_than_one_that_was_made_now(place, monkeypatch):
+    """Its file was written, and the folder that has its name could not be made durable: the rotation was given up."""
+    configuration, now, fsync = place.configuration(), SystemClock().now(), os.fsync
+
+    def fails_for_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "I/O error")
+        fsync(descriptor)
+
+    def ids(equipment):
+        return [each["id"] for each in equipment.for_role("worker")["keys"]["assertion"]]
+
+    with Equipment.for_configuration(configuration) as equipment:
+        (old,) = ids(equipment)
+        with monkeypatch.context() as broken:
+            broken.setattr(keyring.os, "fsync", fails_for_folders)
+            given_up = equipment.renewed(configuration, "assertion")
+            with pytest.raises(GatewayError, match="can't be written"):
+                given_up.save_keys()
+        new = given_up.newest("assertion")
+        monkeypatch.setattr(SystemClock, "now", lambda _: now + 3600)
+        renewed = equipment.renewed(configuration)
+        renewed.save_keys()
+        assert ids(renewed) == [old, new]
+        # What is known by now keeps its time, and another rotation is not stopped for ever.
+        monkeypatch.setattr(SystemClock, "now", lambda _: now + 3600 + PUBLISHED_SECONDS)
+        assert ids(renewed.renewed(configuration)) == [new, old]
+        again = equipment.renewed(configuration, "assertion")
+        assert ids(again)[0] == old
+        assert len(ids(again)) == 3
 
 
 def test_root_does_not_work_on_the_state_of_another_user(tmp_path, monkeypatch):
@@ -38,5 +76,16 @@ def test_while_a_keeper_is_left_over_from_a_supervisor_that_was_killed_nobody_si
     with pytest.raises(GatewayError, match="another gateway is working"), StateLock(place.state_dir):
         pass
     os.close(kept)
+    with StateLock(place.state_dir):
+        pass
+
+
+def test_no_child_lets_go_of_the_supervisor_s_lock(place):
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        for role in ("keeper", "portal", "worker"):
+            for descriptor in equipment.descriptors(Seat(role, 0)).values():
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with pytest.raises(GatewayError, match="another gateway is working"), StateLock(place.state_dir):
+            pass
     with StateLock(place.state_dir):
         pass

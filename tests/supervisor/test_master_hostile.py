@@ -361,13 +361,33 @@ def test_a_rotation_takes_no_settings_that_somebody_is_still_writing(house):
     assert (answer["error"], answer["result"]["id"]) == (None, "aabbccddeeff")
 
 
-def test_a_rotation_that_a_process_refuses_is_kept_nowhere(house):
+@pytest.mark.parametrize("says_yes_first", [False, True])
+def test_no_process_keeps_back_a_rotation_and_one_that_refuses_it_is_replaced(house, says_yes_first):
+    """With the settings in force, to refuse new keys is a fault of the process, or a process that was taken over."""
     house.asks("keeper", "supervisor", "rotate", purpose="session")
     coming = house.reload.equipment
-    house.says("portal", kind="refused", version=house.reload.version, why="no")
-    assert (house.reload, coming.saved, house.master._force.equipment.edition) == (None, 0, 1)
-    assert [answer["error"] for answer in answers(house)] == ["no"]
-    assert [message["kind"] for message in house.hears("worker-0")] == ["prepare", "abandon"]
+    if says_yes_first:
+        house.says("worker-0", kind="prepared", version=house.reload.version)
+    house.says("worker-0", kind="refused", version=house.reload.version, why="no" * 10_000)
+    for name in ("keeper", "portal"):
+        house.says(name, kind="prepared", version=house.reload.version)
+    house.master._force.keep_time(0.0, may_renew=False)
+    assert (house.reload, coming.saved, house.master._force.equipment.edition) == (None, 1, 2)
+    (answer,) = answers(house)
+    assert (answer["error"], answer["result"]["id"]) == (None, "aabbccddeeff")
+    replaced = {name for name, child in house.master._children.items() if child.process.is_killed}
+    assert replaced == {"worker-0"}
+
+
+def test_no_process_keeps_back_keys_whose_time_has_come(house):
+    house.equipment.keys_change = 0.0
+    house.master._force.keep_time(100.0, may_renew=True)
+    for name in ("keeper", "portal"):
+        house.says(name, kind="prepared", version=house.reload.version)
+    house.says("worker-0", kind="refused", version=house.reload.version, why="no")
+    house.master._force.keep_time(100.0, may_renew=False)
+    assert house.master._force.equipment.edition == 2
+    assert house.master._children["worker-0"].process.is_killed
 
 
 def test_a_key_that_cannot_be_written_is_not_used(house):

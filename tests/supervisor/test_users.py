@@ -7,7 +7,7 @@ import pytest
 from gateway.config.schema import UsersSection
 from gateway.foundation.errors import GatewayError
 from gateway.supervisor import users as module
-from gateway.supervisor.users import LAYOUT, ONION, acting_as, describe, furnish, identities
+from gateway.supervisor.users import LAYOUT, ONION, Identity, acting_as, describe, furnish, identities
 
 ACCOUNTS = {"w": (501, 601), "p": (502, 602), "k": (503, 603), "root": (0, 0), "r": (504, 0), "pp": (505, 602)}
 
@@ -92,3 +92,80 @@ def test_who_acts_as_nobody_stays_who_they_are(tmp_path):
         (tmp_path / "file").write_text("x")
     assert (os.geteuid(), os.getegid(), os.getgroups()) == before
     assert (tmp_path / "file").stat().st_uid == before[0]
+
+
+# Handing over, while the owner of a folder moves things about in it.
+
+WHO = {role: Identity(name, *ACCOUNTS[name], ()) for role, name in (("worker", "w"), ("portal", "p"), ("keeper", "k"))}
+
+
+@pytest.fixture
+def owners(monkeypatch):
+    """What is given to whom, by inode; `at[inode]` is done when that one is."""
+
+    class Owners(dict):
+        def __init__(self):
+            self.at = {}
+
+    owners = Owners()
+
+    def fchown(descriptor, user, _group):
+        inode = os.fstat(descriptor).st_ino
+        owners[inode] = user
+        owners.at.pop(inode, lambda: None)()
+
+    monkeypatch.setattr(module.os, "fchown", fchown)
+    return owners
+
+
+def test_what_is_in_a_folder_goes_with_it_and_what_leads_elsewhere_does_not(tmp_path, owners):
+    checkpoints, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    (checkpoints / "node").mkdir(parents=True)
+    (checkpoints / "node" / "worker-0").write_text("x")
+    elsewhere.mkdir()
+    for name in ("a", "b"):
+        (elsewhere / name).write_text("root's")
+    (checkpoints / "link").symlink_to(elsewhere)
+    (checkpoints / "node" / "second").hardlink_to(elsewhere / "a")
+    os.mkfifo(checkpoints / "fifo")
+    furnish(tmp_path, WHO)
+    keeper = ACCOUNTS["k"][0]
+    for path in (checkpoints, checkpoints / "node", checkpoints / "node" / "worker-0"):
+        assert owners[path.stat().st_ino] == keeper
+    for path in (elsewhere, elsewhere / "a", elsewhere / "b", checkpoints / "fifo"):
+        assert path.stat().st_ino not in owners
+
+
+def test_a_folder_that_becomes_a_link_leads_nobody_elsewhere(tmp_path, owners):
+    """The keeper owns the folder, and swaps what is in it while root hands it over."""
+    checkpoints, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    node = checkpoints / "node"
+    node.mkdir(parents=True)
+    elsewhere.mkdir()
+    files = [folder / name for folder in (node, elsewhere) for name in ("a", "b")]
+    for file in files:
+        file.write_text("x")
+    inodes = {file: file.stat().st_ino for file in files}
+
+    def swap():
+        if not node.is_symlink():
+            node.rename(tmp_path / "aside")
+            node.symlink_to(elsewhere)
+
+    for file in files[:2]:
+        owners.at[inodes[file]] = swap
+    furnish(tmp_path, WHO)
+    assert node.is_symlink()
+    assert [inodes[file] in owners for file in files] == [True, True, False, False]
+    assert elsewhere.stat().st_ino not in owners
+
+
+def test_a_folder_whose_mode_alone_is_another_is_not_looked_into(tmp_path, owners, monkeypatch):
+    user, group = os.geteuid(), os.getegid()
+    monkeypatch.setattr(module, "LAYOUT", [row for row in LAYOUT if row.name == "checkpoints"])
+    folder = tmp_path / "checkpoints"
+    folder.mkdir(mode=0o700)
+    (folder / "file").write_text("x")
+    furnish(tmp_path, {**WHO, "keeper": Identity("us", user, group, ())})
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert (folder / "file").stat().st_ino not in owners

@@ -404,6 +404,8 @@ def test_what_leads_elsewhere_is_given_to_nobody(names: list[str], tmp_path: Pat
     (state / "checkpoints" / "own").write_text("its own")
     os.mkfifo(state / "checkpoints" / "pipe")
     (state / "checkpoints").chmod(0o777)
+    # A folder of another group is handed over with what is in it; its mode alone is no reason to look into it.
+    os.chown(state / "checkpoints", -1, who["worker"].group)
     furnish(state, who)
     assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
     assert (state / "checkpoints" / "own").stat().st_uid == who["keeper"].user

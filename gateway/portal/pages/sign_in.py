@@ -24,6 +24,7 @@ from gateway.identity.sign_in_steps import (
     Client,
     CodeRenewed,
     HandOver,
+    NotLookedAt,
     PasswordAccepted,
     Prompt,
     Refused,
@@ -103,7 +104,13 @@ async def ask_again(services: Services, visit: Visit) -> Answer:
 
 async def take_password(services: Services, visit: Visit) -> Answer:
     request, name = visit.form.get("request") or None, visit.form.get("username", "")
-    match await services.sign_in.password(request, name, visit.form.get("password", ""), _client(visit)):
+    try:
+        answer = await services.sign_in.password(request, name, visit.form.get("password", ""), _client(visit))
+    except NotLookedAt as error:
+        # Else whoever guesses could have this one fail, and nobody would hear of the hundred.
+        await _note_failure(services, visit, EventName.SIGN_IN_FAILURE, error.refused, typed_name=name)
+        raise
+    match answer:
         case PasswordAccepted(pending=pending):
             return Redirect(_code_url(request), (set_cookie(SIGN_IN_COOKIE, pending),))
         case Refused(why=Why.EXPIRED_REQUEST):
