@@ -56,9 +56,9 @@ async def commit_for_ever(gateway: Gateway, journal: Journal) -> None:
         await journal.commit(gateway.records.decision())
 
 
-def fill_the_buffer(gateway: Gateway, journal: Journal, waiting: list[asyncio.Future[None]]) -> None:
-    for _ in range(20):
-        waiting.append(journal.commit(gateway.records.decision()))
+def fill_the_buffer(journal: Journal, fragment: bytes, waiting: list[asyncio.Future[None]]) -> None:
+    for _ in range(100):
+        waiting.append(journal.commit(fragment))
 
 
 @LOOPS
@@ -495,10 +495,9 @@ def test_a_process_starts_on_a_full_disk_to_say_no(small_disk: SmallDisk) -> Non
 async def waiting_with_a_full_buffer(gateway: Gateway, journal: Journal) -> list[asyncio.Future[None]]:
     """In one round of the loop, so that nothing is on its way yet; then closed, which has no room for its record."""
     waiting: list[asyncio.Future[None]] = []
+    # As short as the record of the end, so that there is no room for that either.
     with pytest.raises(JournalUnavailable, match="can't keep up"):
-        for _ in range(100):
-            # As short as the record of the end, so that there is no room for that either.
-            waiting.append(journal.commit(event(EventName.CHAIN_CLOSE, gateway.clock.now())))
+        fill_the_buffer(journal, event(EventName.CHAIN_CLOSE, gateway.clock.now()), waiting)
     assert waiting
     with pytest.raises(JournalUnavailable, match="can't keep up"):
         await journal.close()
@@ -575,7 +574,7 @@ def test_the_buffer_is_bounded_and_says_what_it_dropped(gateway: Gateway) -> Non
         await asyncio.to_thread(files.is_hanging.wait, 5)
         waiting: list[asyncio.Future[None]] = []
         with pytest.raises(JournalUnavailable, match="can't keep up"):
-            fill_the_buffer(gateway, journal, waiting)
+            fill_the_buffer(journal, gateway.records.decision(), waiting)
         assert 0 < len(waiting) < 10
         for _ in range(50):
             journal.append(gateway.records.outcome())
