@@ -112,7 +112,7 @@ def syncing(path: Path) -> Iterator[None]:
 
 def is_live(folder: Path, files: Files) -> bool:
     """Whether the process that writes this chain is still there: it holds a lock on the chain's folder."""
-    descriptor = files.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = files.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         return not files.lock(descriptor)
     finally:

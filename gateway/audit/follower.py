@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.audit.chain import ChainCheck, Head, Opening
 from gateway.audit.events import EventName
 from gateway.audit.files import Files, syncing
-from gateway.audit.reader import ChainReader, Torn
+from gateway.audit.reader import UNTRUSTED, ChainReader, Torn, require_segment
 from gateway.foundation.errors import GatewayError
 
 # Found without parsing, since a worker may have written anything; as a value it would have its quotes escaped.
@@ -81,8 +81,10 @@ class JournalFollower:
         return torn
 
     def _sync(self, path: Path) -> None:
-        descriptor = self._files.open(path, os.O_RDONLY)
+        # Its writer may have put something else there since it was read.
+        descriptor = self._files.open(path, os.O_RDONLY | UNTRUSTED)
         try:
+            require_segment(descriptor, path)
             with syncing(path):
                 self._files.fdatasync(descriptor)
                 self._files.sync_folder(path.parent)

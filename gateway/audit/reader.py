@@ -24,6 +24,9 @@ from gateway.audit.segments import segment_name
 _SEGMENT = re.compile(r"[0-9]{8}\.jsonl")
 _PIECE = 1 << 16
 """Bytes that are read at once: fewer than MAX_LINE, and than `malloc` asks the kernel for pages of their own."""
+UNTRUSTED = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a name is opened that somebody else chose: a pipe without waiting for its other end, and no link is followed.
+What was opened goes through `require_segment`."""
 LARGEST_SEGMENT = 64 << 20
 """Bytes: several times what a writer lets one become. Beyond it is a hole that would take hours to look through."""
 
@@ -123,8 +126,9 @@ class ChainReader:
                 yield lines
 
 
-def segment_names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+def segment_names(folder: Path | int) -> list[str]:
+    """`folder`: its path, or an open descriptor of it."""
+    return sorted(name for name in os.listdir(folder) if _SEGMENT.fullmatch(name))
 
 
 def end_of_content(path: Path, start: int = 0) -> int:
@@ -132,26 +136,38 @@ def end_of_content(path: Path, start: int = 0) -> int:
     if not path.exists():
         return start
     with opened(path) as file:
-        end = file.seek(0, 2)
-        while end > start:
-            begin = max(start, end - _PIECE)
-            file.seek(begin)
-            content = file.read(end - begin).rstrip(b"\0")
-            if content:
-                return begin + len(content)
-            end = begin
+        return end_in(file, start)
+
+
+def end_in(file: BinaryIO, start: int = 0) -> int:
+    """The same of an open file."""
+    end = file.seek(0, 2)
+    while end > start:
+        begin = max(start, end - _PIECE)
+        file.seek(begin)
+        content = file.read(end - begin).rstrip(b"\0")
+        if content:
+            return begin + len(content)
+        end = begin
     return start
 
 
 def opened(path: Path) -> BinaryIO:
-    """Raises OSError for what is no segment. A pipe is opened without waiting for its other end, and no link is
-    followed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """To be read. Raises OSError for what is no segment."""
+    descriptor = os.open(path, os.O_RDONLY | UNTRUSTED)
+    try:
+        require_segment(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def require_segment(descriptor: int, path: Path | str) -> None:
+    """Raises OSError for what is no segment."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_SEGMENT:
-        os.close(descriptor)
         raise OSError(f"{path} is no segment of a journal")
-    return os.fdopen(descriptor, "rb")
 
 
 def chain_folders(journal: Path) -> list[Path]:

@@ -19,9 +19,9 @@ from gateway.audit.events import EventName, event, stamp
 from gateway.audit.files import Files, SystemFiles, is_live, syncing, write_all
 from gateway.audit.follower import ChainBroken, JournalFollower
 from gateway.audit.journal import FOLDER as JOURNAL
-from gateway.audit.reader import Torn, end_of_content, segment_names
-from gateway.audit.segments import PREPARED
+from gateway.audit.reader import Torn, end_of_content
 from gateway.audit.signing_key import SigningKey
+from gateway.audit.tidy import tidy
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable
@@ -188,21 +188,9 @@ class CheckpointWriter:
         return ChainState(state.opening, head.seq, head.hash, ended, torn.hash if torn is not None else ""), torn
 
     def _tidy(self, name: str) -> None:
-        """Give back the zeros that a dead process left. Torn bytes stay; a failure costs disk space only."""
-        folder = self._journal / name
         self._followers.pop(name, None)
         with contextlib.suppress(OSError):
-            for segment in segment_names(folder)[-1:]:
-                self._trim(folder / segment)
-        with contextlib.suppress(OSError):
-            self._files.unlink(folder / PREPARED)
-
-    def _trim(self, path: Path) -> None:
-        descriptor = self._files.open(path, os.O_RDWR)
-        try:
-            self._files.truncate(descriptor, end_of_content(path))
-        finally:
-            self._files.close(descriptor)
+            tidy(self._journal / name)
 
     # Publishing
 

@@ -22,6 +22,9 @@ from gateway.foundation.keyring import Key, KeySet, is_sealed_by, seal, unseal
 from gateway.identity.turns import Bounds, Turns
 
 LEAST_CHARACTERS, MOST_CHARACTERS = 8, 256
+MOST_SPELLED = 4 * MOST_CHARACTERS
+"""Code points before normalisation, which makes one of four at most (no character of Unicode decomposes into more), and
+takes time with the square of those that combine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Passwords:
     async def verify(self, encoded: str, password: str, *, is_stranger: bool = False) -> bool:
         """Whether it is the password behind `encoded`. Raises Unavailable when it takes too long, and when the stored
         hash is damaged."""
-        if len(_prepared(password)) > MOST_CHARACTERS:
+        if _is_too_long(password):
             await self._turns.take(lambda: self._matches(self.nobody_s, ""), is_stranger=is_stranger)
             return False
         return await self._turns.take(lambda: self._matches(encoded, password), is_stranger=is_stranger)
@@ -85,11 +88,11 @@ def find_weakness(password: str, context: Iterable[str]) -> str | None:
 
     `context`: words that an attacker of this account tries first (its name, the domain, the product).
     """
+    if _is_too_long(password):
+        return f"it has more than {MOST_CHARACTERS} characters"
     prepared = _prepared(password)
     if len(prepared) < LEAST_CHARACTERS:
         return f"it has fewer than {LEAST_CHARACTERS} characters; several words in a row make a good password"
-    if len(prepared) > MOST_CHARACTERS:
-        return f"it has more than {MOST_CHARACTERS} characters"
     cores = _cores(prepared.casefold())
     if cores & _common():
         return "it is one of the most common passwords, which are tried first"
@@ -98,6 +101,10 @@ def find_weakness(password: str, context: Iterable[str]) -> str | None:
     if cores & _context_words(context):
         return "it is made of your name or the name of this service"
     return None
+
+
+def _is_too_long(password: str) -> bool:
+    return len(password) > MOST_SPELLED or len(_prepared(password)) > MOST_CHARACTERS
 
 
 def _prepared(password: str) -> str:

@@ -2,9 +2,11 @@
 
 Law: only `create` makes the file; every connection opens an existing one, so that a store that vanished is a fault
 and never an empty store. What is committed is on disk (`synchronous=FULL`). The file is its owner's alone, unless its
-folder is shared; SQLite gives its log and its index the mode of the file itself.
+folder is shared; SQLite gives its log and its index the mode of the file itself. In a shared folder others choose what
+stands under a name, so no link is followed.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -16,7 +18,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
-from gateway.foundation.errors import StoreUnavailable
+from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import write_private
 
 SHARED_MODE = 0o664
@@ -49,11 +51,7 @@ class Sqlite:
 
     def create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._open_up(descriptor)
-        finally:
-            os.close(descriptor)
+        self._make()
         with _faults(), closing(self._connect(read_only=False)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
 
@@ -79,7 +77,7 @@ class Sqlite:
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.path.with_name("migration.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _made(self.path.with_name("migration.lock"))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -99,8 +97,7 @@ class Sqlite:
         """Become what `image` holds, durably."""
         self.discard()
         write_private(self.path, image)
-        with self.path.open("rb") as file:
-            self._open_up(file.fileno())
+        self._make()
 
     def discard(self) -> None:
         for path in self._files():
@@ -124,16 +121,23 @@ class Sqlite:
     def _files(self) -> tuple[Path, ...]:
         return self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
 
-    def _open_up(self, descriptor: int) -> None:
+    def _make(self) -> None:
         """In a folder that is shared between users (set-group-id) its group writes, and who can pass it reads."""
-        if os.stat(self.path.parent).st_mode & stat.S_ISGID and os.fstat(descriptor).st_uid == os.geteuid():
-            os.fchmod(descriptor, SHARED_MODE)
+        descriptor = _made(self.path)
+        try:
+            if os.stat(self.path.parent).st_mode & stat.S_ISGID and os.fstat(descriptor).st_uid == os.geteuid():
+                os.fchmod(descriptor, SHARED_MODE)
+        finally:
+            os.close(descriptor)
 
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self.path)
         return status.st_dev, status.st_ino
 
     def _connect(self, read_only: bool) -> sqlite3.Connection:
+        for path in self._files():
+            if path.is_symlink():
+                raise _link(path)
         mode = "ro" if read_only else "rw"
         connection = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode={mode}",
@@ -146,6 +150,23 @@ class Sqlite:
             connection.execute(pragma)
         self._opened_on = self._opened_on or self._identity()
         return connection
+
+
+def _made(path: Path) -> int:
+    """Open a file of our own, made if there is none. Raises StoreTampered for what is another's."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _link(path) if error.errno == errno.ELOOP else error from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise StoreTampered(f"{path} is no file, or has a second name: remove the one that is not the store's")
+    return descriptor
+
+
+def _link(path: Path) -> StoreTampered:
+    return StoreTampered(f"{path} is a link, which the gateway never makes: remove it")
 
 
 def damage(image: bytes) -> str | None:

@@ -47,6 +47,7 @@ SHAPES: Mapping[str, tuple[Fits, str]] = {
     "session": _TEXT,
     "token": _TEXT,
     "snapshot": _TEXT,
+    "purpose": _TEXT,
     "old": _TEXT,
     "grants": _TEXTS,
     "applications": _TEXTS,

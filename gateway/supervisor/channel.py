@@ -1,7 +1,8 @@
 """The pipe between the master and a child: JSON messages, each behind its length.
 
 Law: the master never waits for a child: what can't be written now is kept until the pipe takes it. A child that closes
-its end, or sends what is no message, is treated as dead. End of file on a child's side means: drain.
+its end, sends what is no message, or asks on without reading the answers, is treated as dead. End of file on a child's
+side means: drain.
 
 Messages are dictionaries with a `kind`: `start`, `prepare`, `commit`, `abandon`, `drain` go down; `ready`, `prepared`,
 `refused`, `totals` go up; `ask` and `answer` go from child to child, or to the master, through the master, which lets
@@ -29,6 +30,9 @@ _LENGTH = struct.Struct(">I")
 _MOST_BYTES = 64 << 20
 """A policy of a hundred thousand routes fits; a length beyond it is no message of ours."""
 
+MOST_UNREAD = 8 << 20
+"""Bytes of answers that may wait for a child that asks on: several of the largest, which are all counts. What the
+master sends of its own accord has no such bound: it may be one large message, and the child does not say how often."""
 
 _FROM_CHILDREN: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "ready": {"confined": bool},
@@ -98,6 +102,8 @@ class MasterEnd:
         self._pipe.setblocking(False)
         self._decoder = Decoder()
         self._outgoing = bytearray()
+        self._answers = 0
+        """Bytes of answers since nothing was waiting."""
 
     def fileno(self) -> int:
         return self._pipe.fileno()
@@ -107,13 +113,23 @@ class MasterEnd:
         return bool(self._outgoing)
 
     def send(self, message: Message) -> None:
-        self._outgoing += encode(message)
+        content = encode(message)
+        self._outgoing += content
+        if message["kind"] == "answer":
+            self._answers += len(content)
         self.flush()
 
     def flush(self) -> None:
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while self._outgoing:
                 del self._outgoing[: self._pipe.send(self._outgoing)]
+        if not self._outgoing:
+            self._answers = 0
+
+    def require_read(self) -> None:
+        """Raises ChannelClosed for a child that asks on, and does not read what it is answered."""
+        if self._answers > MOST_UNREAD:
+            raise ChannelClosed("more than it reads the answers to")
 
     def receive(self) -> list[Message]:
         """What has come. Raises ChannelClosed at the end."""

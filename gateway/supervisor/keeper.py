@@ -27,6 +27,7 @@ from gateway.store.engine import Store
 from gateway.store.reader import Reader
 from gateway.store.seals import Seals
 from gateway.store.sweep import sweep
+from gateway.supervisor.arguments import require_shape
 from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
@@ -176,6 +177,7 @@ class Keeper(Child):
         if verb == "keys.list":
             return {"keys": key_rows(await self.channel.ask("supervisor", "keys"))}
         if verb == "keys.rotate":
+            require_shape(verb, arguments)
             return await self._rotate(arguments.get("purpose", ""), operator)
         async with self._commands:
             context = self._context(operator)
@@ -187,7 +189,7 @@ class Keeper(Child):
                 raise unrecorded(verb, error) from error
         return done.answer()
 
-    async def _rotate(self, purpose: Any, operator: str) -> Any:
+    async def _rotate(self, purpose: str, operator: str) -> Any:
         """The supervisor has the keys; that it was done is recorded here."""
         if purpose not in [row.name for row in PURPOSES if row.is_rotatable]:
             known = ", ".join(row.name for row in PURPOSES if row.is_rotatable)

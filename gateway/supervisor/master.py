@@ -234,6 +234,7 @@ class Master:
                     asker.channel.send(message)
 
     def _relay(self, child: Child, message: Message) -> None:
+        child.channel.require_read()
         to = message["to"]
         if (why := refusal(child.seat, to, message["what"], message["arguments"])) is not None:
             log.error("a question was refused: %s", why, extra={"seat": child.seat.name})

@@ -1,7 +1,8 @@
 """Commands without a running gateway: by the process that gives them, with the master key, under the gateway's lock."""
 
 import os
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.integrity import follow
 from gateway.store.seals import Seals
-from gateway.supervisor.arguments import Arguments
+from gateway.supervisor.arguments import Arguments, require_shape
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.commands import (
     OFFLINE,
@@ -42,12 +43,16 @@ from gateway.supervisor.watch import StoreWatch
 def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, Any]:
     """The same commands, by this process, with the master key, under the lock that a running gateway would hold, and
     recorded in a chain of its own. What it writes is the keeper's. Raises GatewayError."""
+    require_shape(verb, arguments)
     settings, clock, entropy = loaded.settings, SystemClock(), SystemEntropy()
     policy = read_configuration(loaded.path).policy
     who = identities(settings)
     with ExitStack() as stack:
         stack.enter_context(StateLock(settings.state_dir, who))
-        wrapped = _rewrap(loaded, arguments) if verb == "keys.rewrap" else 0
+        wrapped = 0
+        if verb == "keys.rewrap":
+            wrapped = _rewrap(loaded, arguments)
+            stack.enter_context(_after_rewrap())
         keyring = open_keyring(settings, clock, entropy)
         keys = {name: keyring.load(name) for name in ("journal", "session", "seal", "snapshot", "factor")}
         commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
@@ -123,3 +128,15 @@ def _rewrap(loaded: Loaded, arguments: Arguments) -> int:
         raise GatewayError("keys rewrap needs the file of the old master key")
     old, new = read_secret(Path(arguments["old"])), master_key(loaded.settings).reveal()
     return rewrap(loaded.settings.state_dir / "keys", old, new, SystemEntropy())
+
+
+@contextmanager
+def _after_rewrap() -> Iterator[None]:
+    """The keys come before all that they open, their own record included: whatever fails now, they are wrapped."""
+    try:
+        yield
+    except (GatewayError, OSError) as error:
+        raise GatewayError(
+            f"every key is wrapped with the new master key already, but that may not be recorded: {error}; "
+            "give the command again to record it"
+        ) from error

@@ -28,11 +28,14 @@ MAY_ASK = frozenset(
 MOST_OPEN = 64
 """Questions of one process that wait for an answer: so what waits for a process that does not read is bounded too."""
 
+MOST_QUOTED = 64
+"""Characters of what is refused that the refusal repeats."""
+
 
 def refusal(seat: Seat, to: str, what: str, arguments: Mapping[str, Any]) -> str | None:
     """Why this question is not passed on; None if it may be asked."""
     if (seat.role, to, what) not in MAY_ASK:
-        return f"the {seat.role} has nothing to ask of the {to} by {what!r}"
+        return f"the {seat.role} has nothing to ask of the {to[:MOST_QUOTED]!r} by {what[:MOST_QUOTED]!r}"
     if what == "open-chain":
         opening = arguments.get("opening")
         # The chain's name and records say whose they are: a worker's must not pass for the keeper's.

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import uvloop
 
 from gateway.audit.events import EventName, event
-from gateway.audit.files import SyncFailed, is_live
+from gateway.audit.files import SyncFailed, SystemFiles, is_live
 from gateway.audit.journal import FEW, Journal, Limits
 from gateway.foundation.errors import JournalUnavailable
 from gateway.foundation.secret import Secret
@@ -55,9 +56,9 @@ async def commit_for_ever(gateway: Gateway, journal: Journal) -> None:
         await journal.commit(gateway.records.decision())
 
 
-def fill_the_buffer(gateway: Gateway, journal: Journal, waiting: list[asyncio.Future[None]]) -> None:
-    for _ in range(20):
-        waiting.append(journal.commit(gateway.records.decision()))
+def fill_the_buffer(journal: Journal, fragment: bytes, waiting: list[asyncio.Future[None]]) -> None:
+    for _ in range(100):
+        waiting.append(journal.commit(fragment))
 
 
 @LOOPS
@@ -296,6 +297,39 @@ def test_a_sync_that_hangs_is_given_up_and_heals(gateway: Gateway, run: Run) -> 
     assert gateway.verify().ok
 
 
+class SlowFiles(SystemFiles):
+    """A disk whose syncs take their time."""
+
+    seconds = 0.0
+
+    def fdatasync(self, descriptor: int) -> None:  # type: ignore[override]  # A method in place of a static one.
+        time.sleep(self.seconds)
+        os.fdatasync(descriptor)
+
+
+def test_who_waits_behind_a_slow_batch_waits_no_longer_than_others(gateway: Gateway) -> None:
+    files = gateway.files = SlowFiles()
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(commit_interval=0.0, deadline_seconds=1.0))
+        journal.start()
+        files.seconds = 0.9
+        first = journal.commit(gateway.records.decision())
+        await until(lambda: journal._flying is not None)
+        began = time.monotonic()
+        second = journal.commit(gateway.records.decision())
+        await asyncio.wait([second], timeout=5)
+        assert time.monotonic() - began < 1.5
+        assert first.done()
+        assert second.done()
+        await asyncio.gather(first, second, return_exceptions=True)
+        files.seconds = 0.0
+        await healed(gateway, journal)
+        await journal.close()
+
+    asyncio.run(story())
+
+
 def test_a_hang_takes_one_second_from_who_waits(gateway: Gateway) -> None:
     files = gateway.files = HangingFiles()
 
@@ -455,6 +489,76 @@ def test_a_process_starts_on_a_full_disk_to_say_no(small_disk: SmallDisk) -> Non
     asyncio.run(story())
 
 
+# Closing answers everybody
+
+
+async def waiting_with_a_full_buffer(gateway: Gateway, journal: Journal) -> list[asyncio.Future[None]]:
+    """In one round of the loop, so that nothing is on its way yet; then closed, which has no room for its record."""
+    waiting: list[asyncio.Future[None]] = []
+    # As short as the record of the end, so that there is no room for that either.
+    with pytest.raises(JournalUnavailable, match="can't keep up"):
+        fill_the_buffer(journal, event(EventName.CHAIN_CLOSE, gateway.clock.now()), waiting)
+    assert waiting
+    with pytest.raises(JournalUnavailable, match="can't keep up"):
+        await journal.close()
+    return waiting
+
+
+@LOOPS
+def test_what_fills_the_buffer_becomes_durable_when_the_journal_closes(gateway: Gateway, run: Run) -> None:
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(buffered_bytes=1000))
+        journal.start()
+        waiting = await waiting_with_a_full_buffer(gateway, journal)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+        assert len(gateway.lines(journal)) == len(waiting)
+
+    run(story())
+
+
+@LOOPS
+def test_what_fills_the_buffer_on_a_full_disk_is_refused_when_the_journal_closes(gateway: Gateway, run: Run) -> None:
+    files = gateway.files = FaultyFiles()
+
+    async def story() -> None:
+        journal = gateway.journal(limits=Limits(buffered_bytes=1000))
+        journal.start()
+        files.fail("pwrite", error=errno.ENOSPC, times=1000)
+        waiting = await waiting_with_a_full_buffer(gateway, journal)
+        assert all(isinstance(each.exception(), JournalUnavailable) for each in waiting)
+
+    run(story())
+
+
+@LOOPS
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_close_that_is_cancelled_while_the_disk_hangs_answers_everybody(
+    gateway: Gateway, run: Run, times: int
+) -> None:
+    files = gateway.files = HangingFiles()
+
+    async def story() -> None:
+        journal = gateway.journal()
+        journal.start()
+        files.released.clear()
+        first = journal.commit(gateway.records.decision())
+        await asyncio.to_thread(files.is_hanging.wait, 5)
+        second = journal.commit(gateway.records.decision())
+        closing = asyncio.create_task(journal.close())
+        for _ in range(times):
+            await asyncio.sleep(0)
+            closing.cancel()
+        await asyncio.wait([closing, first, second], timeout=5)
+        assert closing.cancelled()
+        assert isinstance(first.exception(), JournalUnavailable)
+        assert isinstance(second.exception(), JournalUnavailable)
+        files.released.set()
+        await asyncio.to_thread(journal._thread.join, 5)
+
+    run(story())
+
+
 # Bounds and misuse
 
 
@@ -470,7 +574,7 @@ def test_the_buffer_is_bounded_and_says_what_it_dropped(gateway: Gateway) -> Non
         await asyncio.to_thread(files.is_hanging.wait, 5)
         waiting: list[asyncio.Future[None]] = []
         with pytest.raises(JournalUnavailable, match="can't keep up"):
-            fill_the_buffer(gateway, journal, waiting)
+            fill_the_buffer(journal, gateway.records.decision(), waiting)
         assert 0 < len(waiting) < 10
         for _ in range(50):
             journal.append(gateway.records.outcome())

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,20 @@ def test_what_is_no_segment_keeps_nobody_waiting(tmp_path: Path, plant: Callable
         read.extend(reader.lines())
     with pytest.raises(OSError):  # noqa: PT011 - as above.
         end_of_content(folder / "00000002.jsonl")
+
+
+def test_a_line_without_an_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece more would cost as much as all before it."""
+    read = 0
+
+    class Counted(FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal read
+            content = super().read(size)
+            read += len(content)
+            return content
+
+    monkeypatch.setattr("gateway.audit.reader.opened", Counted)
+    reader = ChainReader(chain(tmp_path / "c", b"a\n" + b"x" * (8 * MAX_LINE)))
+    assert list(reader.lines()) == [b"a\n"]
+    assert MAX_LINE < read < 3 * MAX_LINE

@@ -2,13 +2,14 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateway.audit.chain import Opening
-from gateway.audit.files import SyncFailed
+from gateway.audit.files import SyncFailed, SystemFiles
 from gateway.audit.verify import load_first_key
 from gateway.foundation.errors import Conflict, GatewayError, JournalUnavailable
 
@@ -283,3 +284,60 @@ def test_a_chain_that_cant_be_read_keeps_no_other_from_being_signed(
     assert checkpoint is not None
     assert checkpoint.chains[good.opening.chain].seq == 1
     assert list(gateway.keeper.troubles) == [bad.opening.chain]
+
+
+class ChangingFiles(SystemFiles):
+    """Does something to a segment in the moment before it is opened."""
+
+    def __init__(self, plant: Callable[[Path], None]) -> None:
+        self.plant = plant
+
+    def open(self, path: Path, flags: int) -> int:
+        if path.name == "00000001.jsonl":
+            path.unlink()
+            self.plant(path)
+        return super().open(path, flags)
+
+
+@pytest.mark.parametrize("is_torn", [False, True], ids=["whole", "torn"])
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_put_in_a_segment_s_place_before_it_is_synced_holds_up_nobody(
+    gateway: Gateway, plant: Callable[[Path], None], is_torn: bool
+) -> None:
+    journal = gateway.journal("worker-1")
+    journal.commit_now(gateway.records.event())
+    segment = gateway.state_dir / "journal" / journal.opening.chain / "00000001.jsonl"
+    if is_torn:
+        gateway.sign()
+        die(journal)
+        segment.write_bytes(segment.read_bytes().rstrip(b"\0") + b"torn")
+        # Nothing new is to be read: only the torn end is synced.
+        gateway.keeper._followers[journal.opening.chain]._files = ChangingFiles(plant)
+    else:
+        gateway.files = ChangingFiles(plant)
+        gateway.keeper = gateway.new_keeper()
+    signing = threading.Thread(target=gateway.sign, daemon=True)
+    signing.start()
+    signing.join(10)
+    assert not signing.is_alive()
+    assert "can't be read" in gateway.keeper.troubles[journal.opening.chain]
+    last = gateway.keeper.last
+    assert last is not None
+    assert gateway.keeper.open_chain(Opening("portal-1", "node-a", "portal", "t")).number == last.number + 1
+
+
+def test_a_sync_that_was_not_begun_is_made_good_before_its_head_is_signed(gateway: Gateway) -> None:
+    files = gateway.files = FaultyFiles()
+    gateway.keeper = gateway.new_keeper()
+    journal = gateway.journal()
+    journal.commit_now(gateway.records.decision())
+    # The first is of the folder, for its lock.
+    files.fail_nth("open", 1, persisted=False, error=errno.EMFILE)
+    assert gateway.sign() is None
+    assert list(gateway.keeper.troubles) == [journal.opening.chain]
+    files.calls.clear()
+    signed = gateway.sign()
+    assert signed is not None
+    assert signed.chains[journal.opening.chain].seq == 1
+    # Only a checkpoint is written to.
+    assert "fdatasync" in files.calls[: files.calls.index("pwrite")]

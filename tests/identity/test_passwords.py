@@ -1,3 +1,4 @@
+import sys
 import unicodedata
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.identity import passwords as module
 from gateway.identity.passwords import (
     COST,
     MOST_CHARACTERS,
+    MOST_SPELLED,
     Cost,
     Passwords,
     find_weakness,
@@ -65,6 +67,26 @@ async def test_what_can_t_be_right_costs_one_hash_as_well(passwords, monkeypatch
     assert not await passwords.verify(await passwords.hash("correct horse"), password)
     assert len(verified) == 1
     assert verified[0][1].startswith("$argon2id$v=19$m=8,t=1,p=1$")
+
+
+@pytest.mark.parametrize("password", ["a" + "\u0301\u0323" * 8000, "x" * (MOST_SPELLED + 1)])
+async def test_what_is_far_too_long_is_not_normalised_on_the_way(passwords, monkeypatch, password) -> None:
+    """Marks that combine are sorted, which takes the time of the event loop."""
+    encoded, normalised = await passwords.hash("correct horse"), []
+    real = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", lambda *a: normalised.append(a[1]) or real(*a))
+    assert not await passwords.verify(encoded, password)
+    assert "more than" in find_weakness(password, ())
+    assert password not in normalised
+
+
+def test_no_character_is_spelled_with_more_than_normalisation_makes_one_of() -> None:
+    """Otherwise a password that can be chosen could not be given in its longest spelling."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    longest = max(
+        len(unicodedata.normalize("NFD", each)) for each in characters if unicodedata.is_normalized("NFC", each)
+    )
+    assert longest * MOST_CHARACTERS <= MOST_SPELLED
 
 
 async def test_nobody_s_password_is_hashed_like_everybody_s(passwords) -> None:

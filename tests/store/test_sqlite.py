@@ -3,10 +3,11 @@ import shutil
 import sqlite3
 import stat
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from gateway.foundation.errors import Conflict, StoreUnavailable
+from gateway.foundation.errors import Conflict, StoreTampered, StoreUnavailable
 from gateway.store import tenants
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
@@ -142,3 +143,65 @@ def test_taking_a_place_where_nothing_is(tmp_path):
     new.adopt(b"new")
     new.take_the_place_of(live, aside)
     assert [path.name for path in live.path.parent.iterdir()] == ["store.db"]
+
+
+# The folder may be shared: whoever else writes there must not have us write elsewhere.
+
+
+@pytest.fixture
+def shared(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path
+
+
+def elsewhere(shared):
+    return sorted(path.name for path in (shared / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("name", ["migration.lock", "store.db"])
+def test_no_file_is_made_at_the_end_of_a_link(shared, url, seals, name):
+    (shared / "store" / name).symlink_to("../checkpoints/99999999.json")
+    with closing(Store.open(url, shared, seals)) as store, pytest.raises(StoreTampered, match=f"{name} is a link"):
+        migrate(store)
+    assert elsewhere(shared) == []
+
+
+@pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("name", ["migration.lock", "store.db"])
+def test_no_other_file_is_taken_for_ours(shared, url, seals, name, plant):
+    """Made readable for a whole group it would be, too."""
+    (shared / "store").chmod(0o2771)
+    other = shared / "checkpoints" / "key.json"
+    other.touch(0o600)
+    plant(shared / "store" / name, other)
+    with closing(Store.open(url, shared, seals)) as store, pytest.raises(StoreTampered, match=name):
+        migrate(store)
+    assert other.read_bytes() == b""
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["migration.lock", "store.db"])
+def test_a_pipe_keeps_nobody_waiting(shared, url, seals, name):
+    os.mkfifo(shared / "store" / name)
+    with closing(Store.open(url, shared, seals)) as store, pytest.raises(StoreTampered, match="no file"):
+        migrate(store)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_no_link_is_followed_to_a_database(shared, url, seals, suffix):
+    with closing(Store.open(url, shared, seals)) as store:
+        migrate(store)
+    path = shared / "store" / f"store.db{suffix}"
+    other = shared / "checkpoints" / "other"
+    path.touch()
+    path.rename(other)
+    path.symlink_to(other)
+    before = other.read_bytes()
+    for read_only in (False, True):
+        with closing(Store.open(url, shared, seals, read_only=read_only)) as store:
+            for call in (store.run, store.read):
+                with pytest.raises(StoreTampered, match=f"{path.name} is a link"):
+                    call(tenants.open_names)
+    assert other.read_bytes() == before
+    assert elsewhere(shared) == ["other"]

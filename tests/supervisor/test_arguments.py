@@ -72,5 +72,28 @@ def test_every_argument_that_a_command_reads_has_a_shape() -> None:
     source = "".join(Path(module.__file__).read_text() for module in (commands, offline))
     read = set(re.findall(r"\barguments(?:\.get\(|\[)\"(\w+)\"", source))
     assert read
-    assert read == SHAPES.keys()
-    assert all(re.search(rf"\b{name}\b", remote.__doc__) for name in SHAPES)
+    # The keeper itself reads what is to be rotated.
+    assert read | {"purpose"} == SHAPES.keys()
+
+
+def described() -> dict[str, set[str]]:
+    """The table of verbs: the names of the arguments of each."""
+    head, *rows = remote.__doc__.partition("\nverb ")[2].partition("\n\n")[0].splitlines()
+    begin, end = head.index("arguments") + len("verb "), head.index("result") + len("verb ")
+    found: dict[str, set[str]] = {}
+    verb = ""
+    for row in rows[1:]:
+        first = row.split(" ")[0]
+        verb = first or verb
+        names = re.sub(r"\(.*?\)|\{.*?\}|\| null|: true|\bone of\b", "", row[max(begin, len(first)) : end])
+        found.setdefault(verb, set()).update(re.findall(r"\w+", names))
+    return found
+
+
+def test_every_verb_has_its_arguments_and_each_of_them_its_shape() -> None:
+    found = described()
+    assert found["user.add"] == {"name", "home", "grants", "credentials"}
+    assert found["session.revoke"] == {"user", "session", "tenant", "all"}
+    assert found["keys.rotate"] == {"purpose"}
+    assert found.keys() == offline.OFFLINE.keys() | {"status", "reload", "keys.list", "keys.rotate", "keys.rewrap"}
+    assert set().union(*found.values()) == SHAPES.keys()

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.audit.events import EventName
 from gateway.audit.journal import Journal
+from gateway.audit.signing import CheckpointWriter
 from gateway.audit.verify import load_first_key, verify
 from gateway.config.load import load_settings
 from gateway.foundation.clock import FixedClock
@@ -30,6 +31,7 @@ from gateway.supervisor.arguments import SHAPES
 from gateway.supervisor.commands import COMMANDS, OFFLINE, Context, run_command
 from gateway.supervisor.equipment import StateLock
 from gateway.supervisor.offline import run_offline
+from gateway.supervisor.watch import StoreWatch
 
 ENTROPY = SystemEntropy()
 CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
@@ -695,6 +697,50 @@ def test_the_master_key_is_changed_beside_a_store_that_was_tampered_with(place, 
     assert "key:rotate" in [record["event"] for record in events(place)]
     with pytest.raises(GatewayError, match="without our key"):
         offline("tenant.list")
+
+
+@pytest.fixture
+def old_key(place, offline, tmp_path):
+    """The gateway has begun with it; the settings have another one by now."""
+    offline("tenant.add", names=["acme"])
+    old = tmp_path / "old"
+    shutil.copy2(place.key_path, old)
+    place.key_path.write_bytes(b"n" * 32)
+    return old
+
+
+@pytest.mark.parametrize("arguments", [{"nmae": "x"}, {"tenant": 7}])
+def test_what_does_not_fit_is_told_before_a_key_is_touched(place, offline, old_key, arguments):
+    before = place.everything()
+    with pytest.raises(GatewayError, match=r"^keys\.rewrap"):
+        offline("keys.rewrap", old=str(old_key), **arguments)
+    assert place.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (CheckpointWriter, "open_chain"),
+        (CheckpointWriter, "follow"),
+        (CheckpointWriter, "sign"),
+        (Journal, "prepare"),
+        (Journal, "commit_now"),
+        (Store, "open"),
+        (StoreWatch, "prepare"),
+    ],
+)
+@pytest.mark.parametrize("error", [JournalUnavailable("the disk is full"), OSError("the disk is full")])
+def test_a_master_key_that_was_changed_says_so_whatever_fails_afterwards(offline, old_key, owner, method, error):
+    with pytest.MonkeyPatch.context() as broken:
+
+        def fails(*_, **__):
+            raise error
+
+        broken.setattr(owner, method, fails)
+        with pytest.raises(GatewayError, match=r"wrapped with the new master key already.*the disk is full"):
+            offline("keys.rewrap", old=str(old_key))
+    assert offline("tenant.list")["tenants"]
+    assert offline("keys.rewrap", old=str(old_key))["versions"] > 0
 
 
 def test_tokens_of_the_time_after_a_snapshot_are_void_with_it(place, offline):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.foundation.errors import GatewayError
 from gateway.supervisor import launch as launch_module
-from gateway.supervisor.channel import EXIT_TAMPERED, MasterEnd
+from gateway.supervisor.channel import EXIT_TAMPERED, MOST_UNREAD, MasterEnd, encode
 from gateway.supervisor.launch import Child
 from gateway.supervisor.master import Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
@@ -222,6 +222,67 @@ def test_one_process_cant_keep_the_master_full_of_questions(house):
         house.asks("worker-0", "keeper", "record-uses", number, uses={})
     assert len(house.hears("keeper")) == MOST_OPEN
     assert len(house.hears("worker-0")) == 10
+
+
+def stuff(house, name, question):
+    """A process that asks and never reads the answers: until it is given up, or has had long enough for that."""
+    child, end = house.master._children[name], house.others[name]
+    for number in range(100_000):
+        if child.deadline is not None:
+            return
+        end.send({**question, "kind": "ask", "id": number})
+        house.master._wait(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [
+        ("worker-0", {"to": "supervisor", "what": "x" * 5000, "arguments": {}}),
+        ("worker-0", {"to": "x" * 5000, "what": "open-chain", "arguments": {}}),
+        ("worker-0", {"to": "keeper", "what": "record-uses", "arguments": {}}),
+        ("keeper", {"to": "supervisor", "what": "totals", "arguments": {}}),
+    ],
+)
+def test_a_process_that_does_not_read_its_answers_is_ended(house, name, question):
+    stuff(house, name, question)
+    child = house.master._children[name]
+    assert child.deadline is not None
+    assert not child.is_listened_to
+    assert len(child.channel._outgoing) < 2 * MOST_UNREAD
+
+
+def test_all_at_once_they_are_not_answered_either(house):
+    """What is read in one go is answered one by one, and each answer of the master can be far longer."""
+    totals = {"kind": "ask", "to": "supervisor", "what": "totals", "arguments": {}}
+    house.others["keeper"]._pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    house.others["keeper"]._outgoing += b"".join(encode({**totals, "id": number}) for number in range(200_000))
+    child = house.master._children["keeper"]
+    while child.deadline is None and house.others["keeper"].has_outgoing:
+        house.others["keeper"].flush()
+        house.master._wait(0)
+    assert child.deadline is not None
+    assert len(child.channel._outgoing) < 2 * MOST_UNREAD
+
+
+def test_a_process_that_waits_for_a_large_message_may_ask(house):
+    """A policy of many routes is more than what may wait of answers."""
+    child = house.master._children["worker-0"]
+    child.channel.send({"kind": "prepare", "policy": "x" * (2 * MOST_UNREAD)})
+    house.asks("worker-0", "supervisor", "totals")
+    assert child.deadline is None
+    heard = []
+    while len(heard) < 2:
+        child.channel.flush()
+        heard += house.hears("worker-0")
+    assert [each["kind"] for each in heard] == ["prepare", "answer"]
+
+
+def test_a_process_that_reads_may_ask_for_ever(house, monkeypatch):
+    monkeypatch.setattr("gateway.supervisor.channel.MOST_UNREAD", 10_000)
+    for number in range(1000):
+        house.asks("worker-0", "x" * 5000, "y" * 5000, number)
+        assert house.hears("worker-0")
+    assert house.master._children["worker-0"].deadline is None
 
 
 def test_what_a_dead_process_was_asked_is_forgotten(house):

@@ -24,6 +24,13 @@ def test_nobody_opens_the_chain_of_another(arguments):
     assert refusal(Seat("worker", 1), "keeper", "open-chain", arguments) == "worker-1 opens chains of its own only"
 
 
+@pytest.mark.parametrize(("to", "what"), [("x" * 9999, "x"), ("x", "x" * 9999), ("\0" * 9999, "\0" * 9999)])
+def test_a_refusal_is_no_longer_than_it_needs_to_be(to, what):
+    refused = refusal(Seat("worker", 1), to, what, {})
+    assert refused is not None
+    assert len(refused) < 1000
+
+
 def test_an_answer_is_good_once_and_from_who_was_asked():
     questions = Questions()
     assert questions.put("worker-0/10", 1, "keeper/5")
