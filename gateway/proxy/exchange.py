@@ -216,7 +216,7 @@ class Exchange:
         now = self.decided_at = self.service.clock.now()
         is_tenant_known = match.tenant is None or directory.knows_tenant(match.tenant)
         last = connection.ruling
-        if last is not None and last.answers(self.snapshot, self.admitted, match, principal, now, is_tenant_known):
+        if last is not None and last.answers(self.snapshot, self.admitted, principal, now, is_tenant_known):
             return self.take(last)
         question = Question(match, principal, now, connection.address, is_tenant_known)
         ruling = Ruling(self.snapshot, self.admitted, question)

@@ -1,8 +1,7 @@
 """The last head of a connection: browsers and programs send the same again and again, but for the target.
 
 Law: what is remembered changes the time that a head takes, never its meaning. What is compared is the head's bytes but
-for the target, what is kept depends on nothing else, and no other connection sees it. Half of the Python time that a
-small request takes in here is saved by it.
+for the target, what is kept depends on nothing else, and no other connection sees it.
 """
 
 from typing import NamedTuple

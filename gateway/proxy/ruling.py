@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from gateway.foundation.principal import Principal
 from gateway.policy.decide import Decision, Question, decide
-from gateway.policy.match import Match
 from gateway.policy.reasons import Verdict
 from gateway.proxy.hygiene import Request
 
@@ -61,15 +60,14 @@ class Ruling:
         self,
         snapshot: "Snapshot",
         request: Request,
-        match: Match,
         principal: Principal,
         now: float,
         is_tenant_known: bool,
     ) -> bool:
-        """Whether it is the answer to this question too, and its bytes are good for this request."""
+        """Whether it is the answer to this question too, and its bytes are good for this request. The match is not
+        compared: it follows from snapshot and request."""
         return (
             self.request is request
-            and self.match is match
             and self.principal is principal
             and self.snapshot is snapshot
             and self.is_tenant_known is is_tenant_known

@@ -1,4 +1,5 @@
-"""What every exchange of one worker shares. Built once by the worker's entry; only `snapshot` is ever replaced."""
+"""What every exchange of one worker shares. Built once by the worker's entry; a reload replaces what settings and keys
+say in one step, without a wait in it, and `snapshot` last."""
 
 import asyncio
 from collections.abc import Callable
