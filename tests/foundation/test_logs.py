@@ -9,14 +9,13 @@ from gateway.foundation import logs
 
 @pytest.fixture
 def stream():
-    """A stream that the log is written to; the log of the test run is put back afterwards."""
+    """A stream that the log is written to; the handlers of the test run are put back afterwards."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
     root.handlers[:] = []
     stream = io.StringIO()
     yield stream
     root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def lines(stream):

@@ -1,5 +1,6 @@
 """A person at the sign-in pages, from the first form to the application, and everything that may go wrong between."""
 
+import logging
 from contextlib import ExitStack
 
 import pytest
@@ -313,6 +314,7 @@ async def test_a_clock_that_jumps_ahead_ends_what_was_begun_and_nothing_else(hou
 async def test_a_flood_of_strangers_is_told_to_wait_and_a_browser_that_was_here_is_not(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     await house.sign_in()
     known, stranger = house.browser, Browser(house.worker)
     passwords = house.services.sign_in._passwords

@@ -3,7 +3,6 @@ import io
 import json
 import os
 import pwd
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from aiohttp import ClientSession, UnixConnector, web
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
 from gateway.supervisor.command_socket import command_app, user_name
+from tests.ports import free_port
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 CALL = {"verb": "tenant.list", "arguments": {}}
@@ -100,24 +100,18 @@ async def test_another_user_is_refused(path, commands):
     assert commands.asked == []
 
 
-async def test_over_a_socket_that_names_nobody_nobody_is_believed(commands, aiohttp_free_port):
+async def test_over_a_socket_that_names_nobody_nobody_is_believed(commands):
     runner = web.AppRunner(command_app(commands.run), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", aiohttp_free_port).start()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with ClientSession(f"http://127.0.0.1:{aiohttp_free_port}") as session:
+        async with ClientSession(f"http://127.0.0.1:{port}") as session:
             status, _ = await call(session, CALL)
     finally:
         await runner.cleanup()
     assert status == 403
     assert commands.asked == []
-
-
-@pytest.fixture
-def aiohttp_free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_a_user_without_a_name_is_told_by_number():

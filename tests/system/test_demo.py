@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from tests.ports import free_ports
+
 from .chromium import Visitor, chromium, key_of, visitor
-from .demo import Demo, free_port
+from .demo import Demo
 from .people import Authenticator, Person
 from .running import until
 
@@ -23,7 +25,7 @@ PHONE = {"width": 360, "height": 740}
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("around"), free_port())
+    demo = Demo(tmp_path_factory.mktemp("around"), free_ports(3)[0])
     try:
         demo.start()
         yield demo
@@ -269,7 +271,7 @@ def test_a_sign_in_needs_no_script(demo: Demo, browser: Browser) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
 def test_a_port_in_use_is_said_and_nothing_starts(tmp_path: Path, offset: int) -> None:
-    demo = Demo(tmp_path, free_port())
+    demo = Demo(tmp_path, free_ports(3)[0])
     with socket.create_server(("127.0.0.1", demo.port + offset)):
         assert demo.launch().wait(30) == 1
     listener = ("https", "http", "ops")[offset]

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import socket
 import subprocess
 import threading
 import urllib.parse
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 from .running import Gateway, running, until
 from .upstream import Upstream
@@ -64,9 +65,7 @@ scrape_configs:
         (folder / "token").write_text(token)
         values = {"token": folder / "token", "ca": gateway.ca, "port": gateway.ports["ops"]}
         (folder / "prometheus.yaml").write_text(self.CONFIG % values)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
