@@ -20,7 +20,8 @@ demo: $(VENV)/.runtime ## Start the whole gateway with two sample applications (
 	@$(BIN)/python -m gateway demo $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev tools check ## All tests, from the units to real processes and a real browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

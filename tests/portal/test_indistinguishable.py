@@ -16,6 +16,7 @@ from tests.pairs import FALSE_ALARM, chance, orders
 
 from .house import LOGIN, PASSWORD, Answered, Browser, House, url
 
+pytestmark = pytest.mark.alone
 PAIRS = int(os.environ.get("BTB_PAIRS", "150"))
 """The short form; `make timing` measures the long one."""
 WRONG = "wrong password"

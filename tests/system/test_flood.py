@@ -25,7 +25,7 @@ from .people import Person
 from .running import Gateway, running
 from .upstream import Upstream
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(600)]
 SECONDS = float(os.environ.get("BTB_FLOOD_SECONDS", "12"))
 STRANGERS = 160
 """At once: more than the store lets wait, and several times the places that there are for them."""

@@ -19,7 +19,7 @@ from tests.pairs import FALSE_ALARM, chance, orders
 from .running import Gateway
 from .wire import Answer, Line
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 PAIRS = int(os.environ.get("BTB_PAIRS", "80"))
 TRIES = 8
 """For each name: less than the limit of an account."""

@@ -15,7 +15,7 @@ from .people import Person
 from .running import Gateway, until
 from .wire import CLOSE, TEXT, Line, WebSocket, request
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 BOUND_SECONDS = 1.0
 SOON_SECONDS = 5.0
 """Where the bound itself is measured elsewhere: ten requests of a busy machine take a while."""
