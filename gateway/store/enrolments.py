@@ -32,7 +32,11 @@ def add(connection: Connection, enrolment: Enrolment) -> None:
 def find(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
     """For showing the form: nothing is spent, since mail scanners and browsers look at links before people do."""
     row = connection.execute(select(ENROLMENTS).where(*_usable(token_hash, now))).one_or_none()
-    return Enrolment(*row) if row is not None and factors.are_genuine(connection, row.person) else None
+    if row is None or not factors.are_genuine(connection, row.person):
+        return None
+    # What was sealed is the link that its person leads to. Somebody may have written one that only its hash leads to.
+    open_one = connection.execute(select(ENROLMENTS).where(ENROLMENTS.c.person == row.person)).one_or_none()
+    return Enrolment(*row) if row == open_one else None
 
 
 def spend(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:

@@ -74,6 +74,15 @@ class Sqlite:
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
+    def damage(self, connection: Connection) -> str | None:
+        schema = "SELECT name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
+        planted = connection.exec_driver_sql(schema).scalar()
+        if planted is not None:
+            return f"it has {planted!r}, which we never make"
+        # Whether every index leads to the rows that are there, and to no others.
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+        return None if found == "ok" else found
+
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,14 +1,21 @@
 """Somebody who can write the database, and knows how its readers follow it."""
 
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from gateway.identity import sessions
+from gateway.identity import factors, sessions
+from gateway.identity.enrolment import Enrolment, EnrolmentKeys, open_link
 from gateway.identity.follower import Follower
 from gateway.identity.live_copy import load_copy, read_news
+from gateway.identity.passwords import hash_password
+from gateway.identity.sign_in_steps import Refused, Why
 from gateway.metrics import Metrics
+from gateway.store import enrolments
+
+from .conftest import CHEAP, PASSWORD
 
 
 class Attacker:
@@ -33,6 +40,36 @@ class Attacker:
                 marks = ", ".join("?" * len(row))
                 connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
             connection.commit()
+
+    def behind(self, index: str, constraint: str, *statements: str, twice: bool = False) -> None:
+        """Write rows that the index of a constraint doesn't know, or knows `twice`, as no constraint would let us."""
+        schema = "UPDATE sqlite_schema SET"
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            _, _, table, root, _ = connection.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+            (sql,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+            lax = re.sub(rf",\s*CONSTRAINT {constraint} [^(]*\([^)]*\)", "", sql)
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute(f"{schema} sql = ? WHERE name = ?", (lax, table))
+            connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,))
+            self._next_schema(connection)
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            if twice:
+                (column,) = re.findall(rf"CONSTRAINT {constraint} [^(]*\(([^)]*)\)", sql)
+                connection.execute(f"CREATE INDEX planted ON {table} ({column})")
+                (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'planted'").fetchone()
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("DELETE FROM sqlite_schema WHERE name = 'planted'")
+            connection.execute(f"{schema} sql = ? WHERE name = ?", (sql, table))
+            row = ("index", index, table, root, None)
+            connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+            self._next_schema(connection)
+
+    @staticmethod
+    def _next_schema(connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute(f"PRAGMA schema_version = {version + 1}")
 
     def notice(self, kind: str, key: str) -> None:
         self.run(f"INSERT INTO changes (kind, key, at) VALUES ('{kind}', '{key}', 1.0)")  # noqa: S608
@@ -101,3 +138,66 @@ def test_a_revocation_is_seen_though_its_notice_is_deleted_and_the_store_never_r
     restless = Restless(reader, lambda: attacker.notice("person", "nobody"))
     news = read_news(restless, copy.version, copy.position)
     assert news is None or not copy.fits(news)
+
+
+@pytest.fixture
+def enrolment(world):
+    keys = EnrolmentKeys(world.keys.session, world.keys.factor)
+    return Enrolment(world.store, keys, world.passwords, "example", world.clock, world.entropy)
+
+
+async def test_a_link_that_only_one_index_knows_is_nobody_s(world, attacker, enrolment) -> None:
+    """Eve's own old link is made one of Ada's, in a row that a look-up by person doesn't find."""
+    ada, eve = world.person("ada", "admin@*"), world.bare_person("eve")
+    link = open_link(world.store, world.keys.session, "eve", world.clock, world.entropy)
+    assert (await enrolment.find(link.token)).person == eve.id
+    (row,) = attacker.copy("enrolments")
+    world.store.run(lambda c: enrolments.drop_of_person(c, eve.id))
+    attacker.behind(
+        "sqlite_autoindex_enrolments_2",
+        "uq_enrolments_person",
+        f"INSERT INTO enrolments VALUES (x'{row[0].hex()}', '{ada.id}', 9e9)",  # noqa: S608 - the attacker's.
+    )
+    assert await enrolment.find(link.token) is None
+    assert await enrolment.choose_password(link.token, "eve's own long password") is None
+
+
+async def test_an_old_password_beside_the_new_one_is_refused(world, attacker) -> None:
+    """The row from before a reset is put in front of the present one, under a key that only one of them could have."""
+    ada = world.person("ada")
+    ((_, old, at),) = attacker.copy("passwords")
+    reset(world, ada)
+    assert await signs_in(world, "ada", PASSWORD) is Why.WRONG_PASSWORD
+    attacker.behind(
+        "sqlite_autoindex_passwords_1",
+        "pk_passwords",
+        f"INSERT INTO passwords (rowid, person, hash, changed_at) VALUES (0, '{ada.id}', '{old}', {at})",  # noqa: S608
+        twice=True,
+    )
+    assert await signs_in(world, "ada", PASSWORD) is Why.NO_FACTOR
+
+
+def test_a_session_s_row_in_front_of_the_genuine_one_is_nobody_s(world, attacker) -> None:
+    ada, eve = world.person("ada"), world.person("eve")
+    session, _ = world.session(eve, "a.example")
+    attacker.behind(
+        "sqlite_autoindex_sessions_1",
+        "pk_sessions",
+        f"INSERT INTO sessions (rowid, id, person, created_at, until, amr, client) VALUES "  # noqa: S608
+        f"(0, '{session}', '{ada.id}', 1.0, 9e9, 'pwd otp', '')",
+        twice=True,
+    )
+    now = world.clock.now()
+    found = world.store.read(lambda c: sessions.find_live(c, session, now, 3600.0))
+    assert found is None or found.person == eve.id
+
+
+def reset(world, person) -> None:
+    new = factors.NewFactors(hash_password("another long password", world.entropy, CHEAP), b"s" * 20)
+    factors.set_credentials(world.store, world.keys.factor, person.id, new, world.clock, world.entropy)
+
+
+async def signs_in(world, name: str, password: str) -> Why | None:
+    """As far as the code; why not."""
+    taken = await world.sign_in.password(None, name, password, world.client)
+    return taken.why if isinstance(taken, Refused) else None

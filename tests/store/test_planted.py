@@ -6,7 +6,9 @@ from contextlib import closing
 import pytest
 
 from gateway.foundation.errors import StoreUnavailable
-from gateway.store import people, sessions
+from gateway.store import people, seals, sessions
+from gateway.store.anchor import Anchor
+from gateway.store.integrity import prepare, review
 
 
 def plant(store, *statements: str) -> None:
@@ -50,3 +52,33 @@ def test_a_view_in_a_table_s_place_is_not_read(store, world):
     )
     with pytest.raises(StoreUnavailable):
         store.read(lambda c: people.get(c, "usr_ada"))
+
+
+@pytest.fixture
+def anchor(state_dir, seals):
+    return Anchor(state_dir, seals)
+
+
+PLANTED = {
+    "a trigger": ("CREATE TRIGGER planted AFTER UPDATE ON people BEGIN SELECT 1; END",),
+    "a view": ("CREATE VIEW planted AS SELECT 1",),
+    "an index that leads nowhere": (
+        "CREATE TABLE empty (person TEXT)",
+        "CREATE INDEX none ON empty (person)",
+        "PRAGMA writable_schema = ON",
+        (
+            "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'none')"
+            " WHERE name = 'ix_sessions_person'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_review_finds_what_was_planted_and_locks_the_store(store, world, anchor, what):
+    assert prepare(store, anchor).problem is None
+    world.session(world.person("ada"))
+    assert review(store, anchor).problem is None
+    plant(store, *PLANTED[what])
+    assert "by somebody without our key" in review(store, anchor).problem
+    assert store.read(seals.tally).is_locked
