@@ -4,18 +4,20 @@ import re
 import sqlite3
 from contextlib import closing
 
+import pyotp
 import pytest
 
-from gateway.identity import factors, sessions
-from gateway.identity.enrolment import Enrolment, EnrolmentKeys, open_link
+from gateway.identity import factors, otp, sessions
+from gateway.identity.enrolment import SCAN_SECONDS, Enrolment, EnrolmentKeys, open_link
 from gateway.identity.follower import Follower
+from gateway.identity.handover import CODE_SECONDS, nonce_hash
 from gateway.identity.live_copy import load_copy, read_news
 from gateway.identity.passwords import hash_password
-from gateway.identity.sign_in_steps import Refused, Why
+from gateway.identity.sign_in_steps import PENDING_SECONDS, Refused, Why
 from gateway.metrics import Metrics
 from gateway.store import enrolments
 
-from .conftest import CHEAP, PASSWORD
+from .conftest import APP_HOST, CHEAP, LOGIN_HOST, PASSWORD
 
 
 class Attacker:
@@ -192,8 +194,8 @@ def test_a_session_s_row_in_front_of_the_genuine_one_is_nobody_s(world, attacker
     assert found is None or found.person == eve.id
 
 
-def reset(world, person) -> None:
-    new = factors.NewFactors(hash_password("another long password", world.entropy, CHEAP), b"s" * 20)
+def reset(world, person, secret: bytes = b"s" * 20) -> None:
+    new = factors.NewFactors(hash_password("another long password", world.entropy, CHEAP), secret)
     factors.set_credentials(world.store, world.keys.factor, person.id, new, world.clock, world.entropy)
 
 
@@ -201,3 +203,73 @@ async def signs_in(world, name: str, password: str) -> Why | None:
     """As far as the code; why not."""
     taken = await world.sign_in.password(None, name, password, world.client)
     return taken.why if isinstance(taken, Refused) else None
+
+
+class Browser:
+    """Somebody else's browser, which has seen a code of a hand-over, and cookies of its own."""
+
+    def __init__(self, world) -> None:
+        self.world = world
+        self.challenge = world.challenge()
+
+    async def redeem(self, code: str):
+        return await self.world.sign_in.redeem(code, APP_HOST, self.world.nonce(self.challenge))
+
+
+@pytest.mark.parametrize("what", ["another's nonce", "later"])
+async def test_a_spent_hand_over_is_good_for_nobody_else_and_not_later(world, attacker, what) -> None:
+    ada = world.person("ada")
+    session, _ = world.session(ada, LOGIN_HOST)
+    hers, eve_s = Browser(world), Browser(world)
+    came_from = await world.sign_in.begin(hers.challenge.request, session)
+    (row,) = attacker.copy("hand_overs")
+    assert (await hers.redeem(came_from.code)) is not None
+    code_hash, whose, host, target, nonce, expires_at = row
+    if what == "later":
+        world.clock.advance(CODE_SECONDS)
+        attacker.put("hand_overs", [(code_hash, whose, host, target, nonce, expires_at + 3600)])
+        assert await hers.redeem(came_from.code) is None
+    else:
+        (value,) = world.nonce(eve_s.challenge).values()
+        attacker.put("hand_overs", [(code_hash, whose, host, target, nonce_hash(value), expires_at)])
+        assert await eve_s.redeem(came_from.code) is None
+
+
+async def test_a_password_from_before_a_reset_proves_nothing_after_it(world, attacker) -> None:
+    """The pending sign-in that it earned is put back, and lasts as long as its row says."""
+    ada = world.person("ada")
+    taken = await world.sign_in.password(None, "ada", PASSWORD, world.client)
+    rows = attacker.copy("pending")
+    secret = world.entropy.bytes(20)
+    world.secrets["ada"] = secret
+    reset(world, ada, secret)
+    assert attacker.copy("pending") == []
+    attacker.put("pending", rows)
+    assert (await world.sign_in.code(taken.pending, world.code(), world.client)).why is Why.EXPIRED_SIGN_IN
+
+
+async def test_a_pending_sign_in_does_not_last_longer_than_it_was_given(world, attacker) -> None:
+    world.person("ada")
+    taken = await world.sign_in.password(None, "ada", PASSWORD, world.client)
+    attacker.run("UPDATE pending SET expires_at = 9e9")
+    world.clock.advance(PENDING_SECONDS)
+    assert (await world.sign_in.code(taken.pending, world.code(), world.client)).why is Why.EXPIRED_SIGN_IN
+
+
+@pytest.mark.parametrize("what", ["as it was", "with another link", "later"])
+async def test_an_enrolment_that_was_cut_off_is_not_finished(world, attacker, enrolment, what) -> None:
+    """Whoever had the link chose a password; the administrator made another link, which Ada has used."""
+    ada = world.bare_person("ada")
+    link = open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
+    scan = await enrolment.choose_password(link.token, "the intruder's long password")
+    rows = attacker.copy("pending")
+    if what == "with another link":
+        open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
+    if what == "as it was":
+        reset(world, ada)
+    if what == "later":
+        world.clock.advance(SCAN_SECONDS)
+        rows = [(*row[:4], 9e9, *row[5:]) for row in rows]
+    attacker.put("pending", rows)
+    code = pyotp.TOTP(scan.secret).generate_otp(otp.current_step(world.clock.now()))
+    assert await enrolment.confirm(scan.pending, code) is None
