@@ -5,8 +5,12 @@ from contextlib import closing
 
 import pytest
 
-from gateway.foundation.errors import StoreUnavailable
-from gateway.store import people, seals, sessions
+from gateway.foundation.clock import FixedClock
+from gateway.foundation.entropy import SystemEntropy
+from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.foundation.keyring import Key, KeySet
+from gateway.store import people, sessions, snapshot
+from gateway.store import seals as sealing
 from gateway.store.anchor import Anchor
 from gateway.store.integrity import prepare, review
 
@@ -81,4 +85,14 @@ def test_a_review_finds_what_was_planted_and_locks_the_store(store, world, ancho
     assert review(store, anchor).problem is None
     plant(store, *PLANTED[what])
     assert "by somebody without our key" in review(store, anchor).problem
-    assert store.read(seals.tally).is_locked
+    assert store.read(sealing.tally).is_locked
+
+
+def test_a_snapshot_of_what_was_planted_is_not_restored(store, world, seals, state_dir, tmp_path):
+    world.person("ada")
+    plant(store, *PLANTED["a trigger"])
+    key = Key("snapshot", "k1", 0.0, bytes(range(32)))
+    taken = snapshot.create(store, tmp_path, key, FixedClock(), SystemEntropy())
+    store.close()
+    with pytest.raises(GatewayError, match="take an older one"):
+        snapshot.restore(taken.path, KeySet((key,)), seals, state_dir, FixedClock())
