@@ -1,7 +1,8 @@
 """Finds records over all chains of a journal, oldest first.
 
 Searching is not verifying: it reads what is there. But a line that does not look like a record is never passed over in
-silence: it is found whatever was asked, as a record of the kind `unreadable`.
+silence: it is found whatever was asked, as a record of the kind `unreadable`. So is the place from which on a chain
+can't be read, though there is more: behind a zero byte, or a segment that is gone.
 
 Memory is bounded: chains are merged by time, and each is open only while its turn lasts.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from gateway.audit.chain import parse
 from gateway.audit.events import member, stamp
+from gateway.audit.files import SystemFiles, is_live
 from gateway.audit.journal import FOLDER
 from gateway.audit.reader import ChainReader, chain_folders
 
@@ -159,6 +161,9 @@ def _lines(folder: Path) -> Iterator[bytes | Record]:
             yield line
         else:
             yield {"kind": "unreadable", "time": time, "chain": folder.name, "place": reader.place}
+    # One that is being written may have gone on since its end was seen.
+    if reader.hides_more() and not is_live(folder, SystemFiles()):
+        yield {"kind": "unreadable", "time": time, "chain": folder.name, "place": reader.place}
 
 
 def _start(folder: Path) -> str:

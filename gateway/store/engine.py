@@ -41,6 +41,9 @@ class Backend(Protocol):
     def version(self, connection: Connection) -> int:
         """Another number whenever another connection has committed; comparable within one connection only."""
 
+    def damage(self, connection: Connection) -> str | None:
+        """What in the database's own structure would have us miss rows, or do somebody else's work. Reads all of it."""
+
     def migration_lock(self) -> AbstractContextManager[None]:
         """Held by one process at a time."""
 

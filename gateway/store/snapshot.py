@@ -114,7 +114,7 @@ def restore(
             candidate.adopt(image)
         with closing(Store(candidate, seals)) as store:
             migrate(store)
-            if not store.read(authority.inspect).is_sound:
+            if store.read(candidate.damage) is not None or not store.read(authority.inspect).is_sound:
                 raise GatewayError(f"{path} was made of a store that had been tampered with: take an older one")
 
             def work(connection: Connection) -> None:

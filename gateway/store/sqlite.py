@@ -74,6 +74,15 @@ class Sqlite:
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
+    def damage(self, connection: Connection) -> str | None:
+        schema = "SELECT name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
+        planted = connection.exec_driver_sql(schema).scalar()
+        if planted is not None:
+            return f"it has {planted!r}, which we never make"
+        # Whether every index leads to the rows that are there, and to no others.
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+        return None if found == "ok" else found
+
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -148,6 +157,7 @@ class Sqlite:
         )
         for pragma in _PRAGMAS:
             connection.execute(pragma)
+        connection.set_authorizer(_authorize)
         self._opened_on = self._opened_on or self._identity()
         return connection
 
@@ -190,6 +200,14 @@ def _faults() -> Iterator[None]:
         yield
     except sqlite3.Error as fault:
         raise StoreUnavailable(f"the store can't be used now ({type(fault).__name__})") from fault
+
+
+def _authorize(
+    _action: int, _first: str | None, _second: str | None, _database: str | None, through: str | None
+) -> int:
+    """Nothing is done through a trigger or a view: the store has none, and one that somebody has planted would write
+    inside our own transactions, to be sealed with what we wrote. (What a foreign key does has no name.)"""
+    return sqlite3.SQLITE_OK if through is None else sqlite3.SQLITE_DENY
 
 
 def _sync_folder(folder: Path) -> None:
