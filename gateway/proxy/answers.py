@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING
 from gateway.foundation.errors import JournalUnavailable
 from gateway.http1.framing import ContentLength, NoBody
 from gateway.http1.writer import response_head
+from gateway.identity import cookies
 from gateway.identity.handover import seal_request, surplus_nonces
 from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
 from gateway.proxy import hygiene
-from gateway.proxy.refusals import HTTP_PHRASES, QUIET, STATUS, Notice, Refusal, notice_of, render, upstream_notice
+from gateway.proxy.refusals import (
+    CLEAR_COOKIES,
+    HTTP_PHRASES,
+    QUIET,
+    STATUS,
+    Notice,
+    Refusal,
+    cookies_notice,
+    notice_of,
+    render,
+    upstream_notice,
+)
 from gateway.proxy.upstreams import Fault
 
 if TYPE_CHECKING:
@@ -66,7 +78,21 @@ def answer(
     if exchange.reply.has_begun:
         exchange.reply.reset()
         return
-    _send_notice(exchange, notice_of(refusal, exchange.request_id.decode("ascii"), sign_in, missing), lines)
+    request_id = exchange.request_id.decode("ascii")
+    if _is_for_its_cookies(exchange, refusal):
+        notice, lines = cookies_notice(refusal, request_id), (CLEAR_COOKIES,)
+    else:
+        notice = notice_of(refusal, request_id, sign_in, missing)
+    _send_notice(exchange, notice, lines)
+
+
+def _is_for_its_cookies(exchange: "Exchange", refusal: Refusal) -> bool:
+    """Whether this browser would be refused again, on every host, whatever it asks for: a page of one host can set
+    cookies for all (RFC 6265, 8.6), more than a head takes or such as look like ours. Nobody finds those by hand."""
+    if exchange.request is None:
+        return cookies.are_too_long(exchange.block)
+    is_ambiguous = refusal.reason is Reason.CREDENTIALS
+    return is_ambiguous and cookies.find_own_cookies(exchange.request.head.headers) is None
 
 
 def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
@@ -95,8 +121,8 @@ def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_tab: b
         entropy=service.entropy,
         held={} if is_tab else held,
     )
-    cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_tab else ())]
-    lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in cookies]
+    set_cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_tab else ())]
+    lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in set_cookies]
     return f"{exchange.snapshot.login}/sign-in?request={challenge.request}", lines
 
 
@@ -115,7 +141,8 @@ def _where_it_came_from(exchange: "Exchange") -> str:
 
 
 def _send_notice(exchange: "Exchange", notice: Notice, more: Sequence[bytes] = ()) -> None:
-    as_page = exchange.request is not None and exchange.request.wants_page
+    request = exchange.request
+    as_page = request.wants_page if request is not None else b"text/html" in exchange.block
     lines, body = render(notice, as_page=as_page)
     _send(exchange, notice.status, [*lines, *more], body)
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from tests.ports import free_ports
 
-from .chromium import Visitor, chromium, key_of, visitor
+from .chromium import Visitor, chromium, key_of, sign_in, visitor
 from .demo import Demo
 from .people import Authenticator, Person
 from .running import until
@@ -103,17 +103,6 @@ def enrol(browser: Browser, name: str, link: str) -> Person:
         expect(page.get_by_role("heading", name="Your account is ready")).to_be_visible()
         assert visiting.take_complaints() == []
     return Person(name, PASSWORD, authenticator=authenticator)
-
-
-def sign_in(page: Page, person: Person, url: str) -> None:
-    """By way of an address that asks for it, and back to there."""
-    page.goto(url)
-    page.get_by_label("User name").fill(person.name)
-    page.get_by_label("Password", exact=True).fill(person.password)
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_label("Code from your authenticator app").fill(person.authenticator.code())
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(url)
 
 
 def test_a_link_enrols_once(demo: Demo, browser: Browser, admin: Person) -> None:
