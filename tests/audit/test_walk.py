@@ -1,7 +1,5 @@
 """Decisions and outcomes are paired in bounded memory."""
 
-import pytest
-
 from gateway.audit.walk import _Outcomes
 
 
@@ -9,7 +7,6 @@ def line(kind: str, number: int) -> bytes:
     return b'{"kind":"%b","request_id":"r%d"}\n' % (kind.encode(), number)
 
 
-@pytest.mark.requirement("SP 800-207 tenet 7")
 def test_outcomes_are_paired_with_decisions() -> None:
     outcomes = _Outcomes()
     for number in range(3):

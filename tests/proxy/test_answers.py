@@ -196,3 +196,35 @@ async def test_a_nonce_that_is_not_ours_is_not_used_again(gateway: TestGateway, 
     cookie = f"Cookie: __Host-gateway-nonce-000000000000={value}"
     polled = await gateway.ask(request("/mine/feed", "Sec-Fetch-Mode: cors", cookie))
     assert sealed_in(gateway, json.loads(polled.body)["sign_in"]).nonce_id != "000000000000"
+
+
+OUR_OWN = {
+    "a way to sign in": (request("/mine/a", *NAVIGATION), 303),
+    "a refusal for programs": (request("/mine/a"), 401),
+    "a refusal as a page": (request("/elsewhere", *NAVIGATION), 403),
+    "an unknown host": (request("/a", host="other.example"), 404),
+    "two meanings": (request("/public//a"), 400),
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+    "too long": (request("/" + "a" * 9000), 414),
+    "an application that is away": (request(host="down.btb.localhost"), 502),
+}
+
+
+@pytest.mark.requirement("ASVS 3.4.3", "ASVS 3.4.4", "ASVS 3.4.5", "ASVS 4.1.1", "ASVS 13.4.6", "ASVS 14.2.2")
+@pytest.mark.parametrize(("wire", "status"), OUR_OWN.values(), ids=OUR_OWN)
+async def test_every_answer_of_our_own_carries_the_security_headers(
+    gateway: TestGateway, wire: bytes, status: int
+) -> None:
+    got = await gateway.ask(wire, method="GET")
+    assert got.status == status
+    assert got.values("Strict-Transport-Security") == ["max-age=63072000; includeSubDomains"]
+    assert got.value("X-Content-Type-Options") == "nosniff"
+    assert got.value("Referrer-Policy") == "no-referrer"
+    assert got.value("Cache-Control") == "no-store"
+    policy = got.value("Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ")
+    assert "base-uri 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+    assert not got.body or "charset=utf-8" in got.value("Content-Type")
+    assert (got.values("Server"), got.values("X-Powered-By")) == ([], [])

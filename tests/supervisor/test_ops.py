@@ -118,6 +118,15 @@ async def test_nothing_else_is_said_to_who_is_not_known(keeper, get):
     assert "node" not in (await get("/readyz")).text
 
 
+@pytest.mark.requirement("ASVS 13.4.6")
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/none"])
+async def test_no_answer_tells_which_library_answers(get, path):
+    answer = await get(path)
+    assert answer.headers["Server"] == "btb-gateway"
+    assert "aiohttp" not in str(answer.headers).lower() + answer.text.lower()
+    assert "python" not in str(answer.headers).lower() + answer.text.lower()
+
+
 # Metrics.
 
 

@@ -197,6 +197,7 @@ def is_counter(series: str) -> bool:
 # Who may look.
 
 
+@pytest.mark.requirement("ASVS 12.3.1", "ASVS 13.4.5", "SP 800-207 tenet 2")
 def test_metrics_need_a_token(gateway: Gateway) -> None:
     answer = gateway.ops("/metrics")
     assert (answer.status, answer.header("WWW-Authenticate")) == (401, "Bearer")
@@ -231,7 +232,7 @@ def test_not_ready_while_a_seat_is_empty(gateway: Gateway) -> None:
     gateway.wait_until_ready()
 
 
-@pytest.mark.requirement("ASVS 12.3.1", "SP 800-207 tenet 2")
+@pytest.mark.requirement("ASVS 13.4.5")
 def test_a_foreign_name_is_not_served(gateway: Gateway, token: str) -> None:
     """DNS rebinding: a page of a stranger's site asks this machine for its own host's name."""
     with Line(gateway.ports["ops"], gateway.ca, "btb.localhost") as line:
