@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from docs.assurance import tables
 from gateway.cli.app import app
 from gateway.config.schema import Section, Settings
 from gateway.config.values import parse_size
@@ -35,6 +36,8 @@ def pages() -> Mapping[str, str]:
             "keys.md": _page("Keys", KEYS, _keys()),
             "metrics.md": _page("Metrics", METRICS, _metrics()),
             "reasons.md": _page("Reasons", REASONS, _reasons()),
+            "advisories.md": _page("Advisories", ADVISORIES, _assurance("advisory")),
+            "requirements.md": _page("Requirements", REQUIREMENTS, _assurance("requirement")),
         }
     )
 
@@ -63,6 +66,19 @@ What `/metrics` on `listen.ops` tells. Labels are bounded: never a user, a path 
 REASONS = """\
 Why a request was allowed, challenged or refused: the word in records, in metrics and in the answer. The list is closed.
 [For policy authors](policy.md) shows where the reasons of the policy come from."""
+
+
+ADVISORIES = """\
+How software of this kind has been broken, as published since 2019, and the tests that would fail if this gateway could
+be broken in the same way. Each row is one mechanism in our own words, beside the advisories that it was read in.
+Whoever mends a fault that others had too adds the row; the test that is marked with an id stands here by itself."""
+
+REQUIREMENTS = """\
+What others demand of an authenticating gateway, and the tests that show it: the requirements of
+[OWASP ASVS 5.0.0](https://github.com/OWASP/ASVS/tree/v5.0.0) that concern one (with their level),
+[NIST SP 800-63B-4](https://pages.nist.gov/800-63-4/sp800-63b.html) for AAL2 with a password and a one-time code, and
+the tenets of [NIST SP 800-207](https://csrc.nist.gov/pubs/sp/800/207/final). Each is paraphrased: the wording that
+counts is theirs."""
 
 
 def _page(title: str, introduction: str, blocks: Iterator[str]) -> str:
@@ -196,6 +212,14 @@ def _verdict(reason: Reason) -> str:
 
 def _status(reason: Reason) -> str:
     return str(STATUS[reason][0]) if reason in STATUS else "the application's"
+
+
+# What the tests hold: the rows are in the two files beside this one.
+
+
+def _assurance(kind: str) -> Iterator[str]:
+    for text, head, rows in tables(kind):
+        yield "\n\n".join(filter(None, (text, _table(head, iter(rows)))))
 
 
 if __name__ == "__main__":

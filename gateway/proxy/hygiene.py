@@ -29,14 +29,22 @@ HOP_BY_HOP = frozenset(
 VOUCHED = frozenset(
     {b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"via"}
 )
-VOUCHED_PREFIXES = (b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-")
-"""What applications take for the word of the proxy in front of them."""
+VOUCHED_PREFIXES = (
+    b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-", b"x-authenticated-",
+    b"x-authentik-", b"x-remote-", b"x-webauth-", b"remote-",
+)  # fmt: skip
+"""What applications take for the word of the proxy in front of them, be it another than this one: who stood behind one
+of those before would believe a client's `Remote-User` (CVE-2026-52845)."""
 
 SECOND_MEANING = frozenset(
     {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-original-uri",
      b"x-rewrite-url", b"x-original-method", b"x-original-host", b"x-host", b"proxy", b"base-url"}
 )  # fmt: skip
 """What some applications let override the method, path or host that was decided on (CVE-2023-30845); httpoxy."""
+
+BINDS_A_CONNECTION = (b"ntlm", b"nego", b"kerberos")
+"""Schemes of `Authorization` that sign in the connection and not the request (RFC 4559 6). Ours to an application are
+used by everybody in turn, and the next one would be taken for whoever signed in (CVE-2026-88007)."""
 
 OUR_COOKIES = b"__Host-gateway"
 NOT_FROM_APPLICATIONS = HOP_BY_HOP | frozenset(
@@ -191,7 +199,9 @@ def application_lines(head: RequestHead, credentials: Credentials, *, is_ours: b
         if name == b"cookie":
             if (cookies := forwarded_cookies(header, is_ours)) is not None:
                 lines.append(cookies)
-        elif name != b"authorization" or credentials.bearer is None:
+        elif name != b"authorization" or (
+            credentials.bearer is None and not header.value.lower().startswith(BINDS_A_CONNECTION)
+        ):
             lines.append(line)
     return tuple(lines)
 

@@ -68,6 +68,7 @@ class Life:
 
 
 @pytest.mark.parametrize("block", range(8))
+@pytest.mark.requirement("promise 1")
 def test_power_lost_at_any_call_loses_nothing_that_was_acknowledged(tmp_path: Path, block: int) -> None:
     torn = 0
     for seed in range(block * 20, block * 20 + 20):

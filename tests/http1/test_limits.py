@@ -61,6 +61,7 @@ def test_chunks(body, fault: Fault, step: int) -> None:
     assert refusal.value.code == fault
 
 
+@pytest.mark.requirement("promise 6")
 def test_chunk_lines_may_cost_no_more_than_their_payload_justifies() -> None:
     # 16 bytes of a line are free, and two for each byte of payload: "1;" + 16 + CRLF is two too many, each time.
     line = b"1;" + b"a" * 16 + b"\r\nx\r\n"

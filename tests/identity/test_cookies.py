@@ -54,6 +54,8 @@ def test_finds_ours(header, lines, found) -> None:
         [b"__Host-gateway-nonce-1 =x"],
     ],
 )
+@pytest.mark.advisory("CVE-2023-23934")
+@pytest.mark.requirement("ASVS 15.3.7")
 def test_refuses_what_could_be_read_in_two_ways(header, lines) -> None:
     assert find_own_cookies([header("Cookie", line) for line in lines]) is None
 
@@ -89,6 +91,7 @@ def test_an_untouched_line_is_the_very_line(header) -> None:
     assert forwarded_cookies(line) is line.line
 
 
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.2", "SP 800-63B-4 5.1.1", "SP 800-63B-4 5.1")
 def test_attributes() -> None:
     assert set_cookie(SESSION_COOKIE, "x") == "__Host-gateway=x; Path=/; Secure; HttpOnly; SameSite=Lax"
     assert "; Max-Age=300; " in set_cookie("__Host-gateway-sign-in", "x", 300)

@@ -30,6 +30,8 @@ def certificate() -> Certificate:
     return Certificate(b"".join(blob.bytes() for blob in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
 
 
+@pytest.mark.advisory("CVE-2026-22045", "CVE-2025-66491")
+@pytest.mark.requirement("ASVS 4.4.1", "ASVS 12.2.1", "ASVS 12.1.1", "ASVS 12.3.2", "SP 800-207 tenet 5")
 def test_over_tls() -> None:
     """All of `over_tls.py`, with the OpenSSL configuration that a worker is started with."""
     run = subprocess.run(
@@ -55,6 +57,7 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize(("line", "complaint"), CONFIGURATIONS)
+@pytest.mark.requirement("ASVS 11.2.3", "ASVS 12.1.1")
 def test_a_process_without_our_configuration_does_not_serve(
     certificate: Certificate, tmp_path: Path, line: str, complaint: str
 ) -> None:
@@ -71,6 +74,8 @@ def test_a_process_without_our_configuration_does_not_serve(
     assert complaint in run.stderr.splitlines()[-1]
 
 
+@pytest.mark.advisory("CVE-2024-39321")
+@pytest.mark.requirement("SP 800-63B-4 2.2.2", "ASVS 11.2.3", "ASVS 12.1.1")
 def test_what_a_server_offers_by_itself(certificate: Certificate) -> None:
     context = ServerTls([certificate]).context
     offered = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"}
@@ -81,6 +86,8 @@ def test_what_a_server_offers_by_itself(certificate: Certificate) -> None:
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
+@pytest.mark.advisory("CVE-2025-66491")
+@pytest.mark.requirement("ASVS 12.3.2", "SP 800-207 tenet 5")
 def test_upstreams_are_always_verified() -> None:
     context = client_context()
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -30,6 +30,7 @@ def test_a_fault_of_the_database_becomes_ours_and_tells_nothing(fault, ours):
     assert "/var" not in str(caught.value)
 
 
+@pytest.mark.advisory("CVE-2025-52893")
 def test_not_even_the_operational_log_gets_the_values(store):
     """What somebody typed as their name may be their password, and the cause of a fault is logged with it."""
     with pytest.raises(StoreUnavailable) as caught:

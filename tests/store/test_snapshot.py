@@ -83,6 +83,7 @@ def test_what_was_taken_comes_back_in_a_new_epoch(taken, inhabited, url, state_d
         assert restored.read(lambda c: tokens.unrevoked(c)) == ()
 
 
+@pytest.mark.advisory("CVE-2025-6014")
 def test_a_code_used_after_the_snapshot_stays_used(taken, inhabited, url, state_dir, clock, seals):
     inhabited.store.run(lambda c: factors.advance_step(c, "aut_1", 200))
     inhabited.store.close()

@@ -75,6 +75,7 @@ async def call(client, body, **more):
 # Who asks.
 
 
+@pytest.mark.requirement("ASVS 13.2.1")
 async def test_the_kernel_says_who_asks(client, commands):
     assert await call(client, CALL) == (200, {"ok": True, "result": {"tenants": []}})
     assert commands.asked == [("tenant.list", {}, ME)]
@@ -87,6 +88,8 @@ async def test_what_the_caller_says_of_itself_does_not_count(client, commands):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.advisory("GHSA-gx7w-56w6-g48x", "CVE-2024-39315")
+@pytest.mark.requirement("ASVS 13.2.1")
 async def test_another_user_is_refused(path, commands):
     # As open as a mistake could make it: the check does not rest on the mode of the file.
     path.parent.chmod(0o755)
@@ -171,6 +174,7 @@ async def test_a_call_too_large_is_not_read(client, commands):
 @pytest.mark.parametrize(
     ("method", "target", "status"), [("GET", "/command", 405), ("POST", "/", 404), ("POST", "/command/x", 404)]
 )
+@pytest.mark.advisory("GHSA-gx7w-56w6-g48x")
 async def test_there_is_nothing_else(client, commands, method, target, status):
     async with client.request(method, target, json=CALL) as response:
         assert response.status == status

@@ -153,6 +153,7 @@ OPENING = {"chain": "worker-0-x", "node": "node-1", "process": "worker-0", "time
         ("keeper", "nobody", "open-chain"),
     ],
 )
+@pytest.mark.requirement("ASVS 13.2.1")
 def test_what_nobody_needs_to_ask_is_refused_and_not_passed_on(house, asker, to, what):
     house.asks(asker, to, what, person="usr_1", password="x", totp_secret="y", purpose="assertion", opening=OPENING)
     (answer,) = house.hears(asker)

@@ -56,6 +56,7 @@ def test_a_store_that_is_sound_is_no_news(watched, store):
     assert watched.counted() == {}
 
 
+@pytest.mark.requirement("ASVS 16.3.3")
 def test_each_broken_thing_is_told_once(watched):
     watched.raw("UPDATE people SET home = 'x'")
     assert told(watched.watch.review()) == [("store:broken", "person/usr_ada")]

@@ -127,6 +127,7 @@ def test_who_is_signed_in_is_so_at_every_application(demo: Demo, at_admins: Visi
     expect(page.locator(".who")).to_have_text("Aadmin")
 
 
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.2", "SP 800-63B-4 5.1.1")
 def test_cookies_are_for_one_host_and_for_no_script(demo: Demo, at_admins: Visitor) -> None:
     for name in ("orders", "login"):
         page = at_admins.open(demo.url(name))
@@ -197,6 +198,7 @@ def test_who_has_no_business_with_a_customer_is_refused(demo: Demo, at_sams: Vis
     expect(page.get_by_role("heading", name="Customers")).to_be_visible()
 
 
+@pytest.mark.requirement("ASVS 3.4.3")
 def test_every_page_of_ours_is_in_order(demo: Demo, at_admins: Visitor) -> None:
     """On a telephone as well; and none is kept by a browser."""
     page = at_admins.context.new_page()
@@ -224,6 +226,7 @@ def test_every_page_of_ours_is_in_order(demo: Demo, at_admins: Visitor) -> None:
     page.close()
 
 
+@pytest.mark.requirement("ASVS 7.4.4")
 def test_a_sign_out_ends_everything_at_once(demo: Demo, browser: Browser) -> None:
     kim = demo.add_person("kim", "support@acme", "teacher@acme")
     with visitor(browser) as visiting:

@@ -65,6 +65,8 @@ def names(gateway: Gateway) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.advisory("CVE-2025-6011")
+@pytest.mark.requirement("ASVS 6.3.8")
 def test_names_can_t_be_told_apart(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     found: list[float] = []
     with ExitStack() as lines:

@@ -54,6 +54,7 @@ def exhaust(gateway: Gateway, disk: SmallDisk, path: str) -> Answer:
     raise AssertionError("the journal does not get full")
 
 
+@pytest.mark.requirement("ASVS 16.5.2", "SP 800-207 5.2")
 def test_a_full_disk_refuses_and_heals(gateway: Gateway, disk: SmallDisk) -> None:
     person = gateway.add_person("full@acme.example", "support@acme", home="acme")
     before = gateway.seats()
@@ -82,6 +83,7 @@ def test_a_full_disk_refuses_and_heals(gateway: Gateway, disk: SmallDisk) -> Non
     assert len(gateway.events("user:disable", user=person.id)) == 1
 
 
+@pytest.mark.requirement("promise 1", "ASVS 16.3.2", "SP 800-207 tenet 7", "SP 800-207 5.4")
 def test_every_request_that_arrived_is_recorded(gateway: Gateway) -> None:
     """Through the fault and after it, and the chain has no break."""
     assert gateway.stop() == 0

@@ -108,6 +108,7 @@ def two_people(gateway: Gateway, ada: Person) -> Iterator[tuple[Browser, Browser
     yield mine, hers, url
 
 
+@pytest.mark.requirement("ASVS 16.3.3")
 def test_a_grant_that_somebody_writes(own: Gateway, ada: Person) -> None:
     token = own.add_token("prometheus", "monitor@-")
     series = 'gateway_store_seal_failures_total{kind="person"}'
@@ -160,6 +161,7 @@ def test_rows_that_are_put_back_with_their_seals(own: Gateway, ada: Person) -> N
     refuses_to_start(own, "without our key")
 
 
+@pytest.mark.advisory("CVE-2025-29928")
 def test_rows_that_are_deleted_while_it_is_stopped(own: Gateway, ada: Person) -> None:
     with two_people(own, ada) as (mine, hers, url):
         assert own.stop() == 0
@@ -196,6 +198,7 @@ def test_an_older_file_is_refused_and_a_snapshot_is_the_way_back(own: Gateway, a
     assert own.events("user:disable", reason="snapshot restore")
 
 
+@pytest.mark.requirement("ASVS 15.4.3")
 def test_a_store_that_another_process_has_locked(healing: Gateway) -> None:
     """Who is signed in goes on, sign-ins are refused within their deadline, and all heals by itself."""
     ada = healing.add_person("locked@acme.example", "support@acme", home="acme")
@@ -212,6 +215,7 @@ def test_a_store_that_another_process_has_locked(healing: Gateway) -> None:
         until(lambda: healing.browser().sign_in(ada, url).status == 200, 40.0)
 
 
+@pytest.mark.requirement("ASVS 16.5.2")
 def test_a_store_that_is_gone_is_503_and_never_401(healing: Gateway) -> None:
     ada = healing.add_person("gone@acme.example", "support@acme", home="acme")
     with two_people(healing, ada) as (mine, _, url):
