@@ -121,6 +121,7 @@ class Keeper(Child):
 
     async def adopt(self, message: Message) -> None:
         self._checkpoints.seal_with(self.keys("journal"))
+        self._directory.session_keys = self.keys("session")
         self._deliveries.stop()
         self._deliveries = self._next_deliveries
         self._deliveries.start()
