@@ -96,6 +96,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         "gateway_snapshot_timestamp_seconds", "gauge", "When the last snapshot was made (Unix time).", merge="max"
     ),
     Definition(
+        "gateway_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the served certificates is over (Unix time).",
+        merge="min",
+    ),
+    Definition(
         "gateway_witness_delivered_total",
         "counter",
         "Attempts to deliver a checkpoint: delivered, failed, or contradicted by what the witness has.",

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import write_private
 
 SHARED_MODE = 0o664
+DAMAGED = "the store's file is damaged: put back a copy with `snapshot restore`"
 BUSY_SECONDS = 2.0
 """How long a transaction waits for another process's, which takes milliseconds."""
 
@@ -51,6 +52,7 @@ class Sqlite:
 
     def create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._forget_half_a_restore()
         self._make()
         with _faults(), closing(self._connect(read_only=False)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -112,11 +114,18 @@ class Sqlite:
         for path in self._files():
             path.unlink(missing_ok=True)
 
-    def take_the_place_of(self, other: "Sqlite", aside: "Sqlite") -> None:
-        """Move to where `other` is, which stays as `aside`. Nobody may have either open.
+    @property
+    def aside(self) -> "Sqlite":
+        """Where this one is kept when another takes its place."""
+        return Sqlite(self.path.parent.parent, f"{self.path.name}.before-restore")
+
+    def take_the_place_of(self, other: "Sqlite") -> None:
+        """Move to where `other` is, which stays beside. Nobody may have either open. After a crash in the middle the
+        other is still there, under both names (`create`).
 
         The log of the other goes first: SQLite would apply it to whatever file it finds under the name.
         """
+        aside = other.aside
         aside.discard()
         main, *logs = zip(other._files(), aside._files(), strict=True)
         for path, kept in logs:
@@ -126,6 +135,13 @@ class Sqlite:
             os.link(*main)
         os.replace(self.path, other.path)
         _sync_folder(other.path.parent)
+
+    def _forget_half_a_restore(self) -> None:
+        """The last step of `take_the_place_of` was never taken: then it is still this one that counts."""
+        second = self.aside.path
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(second), os.lstat(self.path)):
+                second.unlink()
 
     def _files(self) -> tuple[Path, ...]:
         return self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
@@ -179,6 +195,21 @@ def _link(path: Path) -> StoreTampered:
     return StoreTampered(f"{path} is a link, which the gateway never makes: remove it")
 
 
+def is_damage(fault: BaseException | None) -> bool:
+    """Whether SQLite says that the file is none of its own, or not as it wrote it: that doesn't pass by waiting."""
+    return _code(fault) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(fault: BaseException | None) -> bool:
+    """Whether there is no room on the disk: that passes once there is."""
+    return _code(fault) == sqlite3.SQLITE_FULL
+
+
+def _code(fault: BaseException | None) -> int:
+    """Of an extended code the lowest byte is the plain one (sqlite3.h)."""
+    return int(getattr(fault, "sqlite_errorcode", 0)) & 0xFF
+
+
 def damage(image: bytes) -> str | None:
     """What is wrong with a database's image, in SQLite's words; None if it is whole."""
     try:
@@ -199,6 +230,8 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as fault:
+        if is_damage(fault):
+            raise StoreTampered(DAMAGED) from fault
         raise StoreUnavailable(f"the store can't be used now ({type(fault).__name__})") from fault
 
 

@@ -29,6 +29,7 @@ from gateway.store.seals import Seals
 from gateway.store.sweep import sweep
 from gateway.supervisor.arguments import require_shape
 from gateway.supervisor.build import Configuration
+from gateway.supervisor.certificates import first_end
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
@@ -95,7 +96,9 @@ class Keeper(Child):
             raise fault
 
     async def _serve_ops(self, given: Message) -> web.AppRunner:
-        tls = ServerTls(certificates(given))
+        served = certificates(given)
+        self.metrics.set("gateway_certificate_expiry_timestamp_seconds", first_end(served))
+        tls = ServerTls(served)
         prove(tls.context)
         return await serve(self.descriptors["ops"], ops_app(self), tls.context)
 
@@ -118,6 +121,7 @@ class Keeper(Child):
 
     async def adopt(self, message: Message) -> None:
         self._checkpoints.seal_with(self.keys("journal"))
+        self._directory.session_keys = self.keys("session")
         self._deliveries.stop()
         self._deliveries = self._next_deliveries
         self._deliveries.start()

@@ -5,14 +5,16 @@ import re
 import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from gateway.foundation.errors import GatewayError
 from gateway.proxy import tls
-from gateway.proxy.tls import Certificate, ServerTls, certificate_names, client_context, client_hello
+from gateway.proxy.tls import Certificate, ServerTls, certificate_names, client_context, client_hello, describe
 
 HERE = Path(__file__).parent
 PROVE = """
@@ -106,8 +108,32 @@ def test_what_is_no_certificate_says_so(chain: bytes) -> None:
 
 def test_a_key_of_another_certificate_says_so(certificate: Certificate) -> None:
     other = trustme.CA().issue_cert("orders.example").private_key_pem.bytes()
-    with pytest.raises(GatewayError, match="private key can't be used"):
+    with pytest.raises(GatewayError, match="private key can't be used: it belongs to another certificate"):
         ServerTls([Certificate(certificate.chain, other)])
+
+
+def test_a_private_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(certificate: Certificate) -> None:
+    key = serialization.load_pem_private_key(certificate.private_key, None)
+    for form in (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL):
+        locked = key.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret"))
+        with pytest.raises(GatewayError, match="the private key is encrypted"):
+            ServerTls([Certificate(certificate.chain, locked)])
+
+
+def test_a_chain_is_good_while_all_of_it_is() -> None:
+    early, late = datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC)
+    authority = trustme.CA()
+    longer, shorter = (
+        authority.issue_cert("orders.example", not_before=begins, not_after=late + timedelta(days=days))
+        for begins, days in ((early, 9), (early + timedelta(days=1), 1))
+    )
+    one, other = longer.cert_chain_pems[0].bytes(), shorter.cert_chain_pems[0].bytes()
+    chain = describe(one + other)
+    assert (chain.begins, chain.ends) == (
+        (early + timedelta(days=1)).timestamp(),
+        (late + timedelta(days=1)).timestamp(),
+    )
+    assert (describe(one).is_leaf_alone, chain.is_leaf_alone) == (True, False)
 
 
 def test_a_private_key_is_never_shown(certificate: Certificate) -> None:

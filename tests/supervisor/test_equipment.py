@@ -266,7 +266,7 @@ def test_certificates_of_a_real_installation(place, equipment):
     with pytest.raises(GatewayError, match="certificate"):
         equipment.renewed(place.configuration())
     (place.folder / "key.pem").unlink()
-    with pytest.raises(GatewayError, match=r"tls\.certificates: .*key\.pem: No such file"):
+    with pytest.raises(GatewayError, match=r"tls\.certificates\[0\]: .*key\.pem: No such file"):
         equipment.renewed(place.configuration())
 
 

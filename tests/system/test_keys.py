@@ -93,6 +93,12 @@ def test_every_key_is_rotated_and_nobody_notices(gateway: Gateway) -> None:
         assert halfway.submit(form, code=person.authenticator.code()).status == 200
         assert gateway.browser().sign_in(person, page).status == 200
         assert gateway.browser().get(link).status == 200
+        # Made with the new key: the workers know it as well, and so does the keeper.
+        newer = gateway.add_token("newer-robot", "finance@acme", "monitor@-")
+        with gateway.line("orders.btb.localhost") as line:
+            headers = [("Host", "orders.btb.localhost"), ("Authorization", f"Bearer {newer}")]
+            assert line.ask("GET", "/t/acme/orders/newer", headers).status == 200
+        assert gateway.ops("/metrics", newer).status == 200
     assert len(visitor.answers) > 10
     assert set(visitor.answers) == {(200, 200)}
 
