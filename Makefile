@@ -35,8 +35,9 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
 
-flood: $(VENV)/.dev ## The long form of the flood test: two minutes of wrong passwords while people sign in
+flood: $(VENV)/.dev ## The long form of the flood tests: two minutes of wrong passwords, a million refusals
 	BTB_FLOOD_SECONDS=120 $(BIN)/python -m pytest tests/system/test_flood.py --timeout 600
+	BTB_FLOOD_REQUESTS=1000000 $(BIN)/python -m pytest tests/system/test_refused_flood.py --timeout 3600
 
 timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of names that are there and are not
 	BTB_PAIRS=1000 $(BIN)/python -m pytest tests/portal/test_indistinguishable.py tests/system/test_indistinguishable.py \

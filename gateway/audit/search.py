@@ -15,7 +15,7 @@ from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
 
 from gateway.audit.chain import parse
-from gateway.audit.events import member, stamp
+from gateway.audit.events import EventName, member, stamp
 from gateway.audit.files import SystemFiles, is_live
 from gateway.audit.journal import FOLDER
 from gateway.audit.reader import ChainReader, chain_folders
@@ -24,6 +24,7 @@ Record = dict[str, object]
 HELD = 10_000
 """Records that may wait at once for the outcome of the oldest of them; then it is given out without."""
 _OUTCOME = b'"kind":"outcome"'
+_COUNTED = b'"event":"%b"' % EventName.REFUSALS_COUNTED.encode()
 _TIME = b'"time":"'
 _REQUEST_ID = b'"request_id":"'
 """Made by ourselves, of letters and digits: as it is in JSON, it is in the record."""
@@ -43,6 +44,7 @@ class Filter:
     until: float | None = None
     """Unix seconds; since ≤ time < until."""
     request_id: str | None = None
+    """Its records; or the count that it may be in, if it was refused beyond the budget (`audit.budget`)."""
     reason: str | None = None
     decision: str | None = None
     text: str | None = None
@@ -54,7 +56,7 @@ class Filter:
             and self.tenant in (None, record.get("tenant"))
             and self.application in (None, record.get("application"))
             and self.kind in (None, record.get("kind"), record.get("event"))
-            and self.request_id in (None, record.get("request_id"))
+            and (self.request_id in (None, record.get("request_id")) or _may_count(record, self.request_id or ""))
             and self.reason in (None, record.get("reason"))
             and self.decision in (None, record.get("decision"))
         )
@@ -74,8 +76,9 @@ class _Sieve:
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
-        texts = (wanted.user, wanted.tenant, wanted.application, wanted.kind, wanted.request_id, wanted.reason)
+        texts = (wanted.user, wanted.tenant, wanted.application, wanted.kind, wanted.reason)
         self._marks = [quote(text).encode() for text in (*texts, wanted.decision) if text is not None]
+        self._request = b"" if wanted.request_id is None else quote(wanted.request_id).encode()
         self._text = quote(wanted.text)[1:-1].lower().encode() if wanted.text else b""
         # RFC 3339 in UTC with a fixed number of digits sorts like the time that it stands for.
         self._since = b"" if wanted.since is None else stamp(wanted.since).encode()
@@ -84,10 +87,17 @@ class _Sieve:
     def take(self, line: bytes) -> Record | None:
         if not self._since <= _time(line) < self._until or not all(mark in line for mark in self._marks):
             return None
-        if self._text not in line.lower():
+        if self._text not in line.lower() or not (self._request in line or _COUNTED in line):
             return None
         record = parse(line)
         return record if record is not None and self._wanted.fits(record) else None
+
+
+def _may_count(record: Record, request_id: str) -> bool:
+    """Whether it counts requests from one before this to one after it. The ids of a process are numbers of a fixed
+    length."""
+    first, last = member(record, "first_request"), member(record, "last_request")
+    return first is not None and last is not None and len(first) == len(request_id) and first <= request_id <= last
 
 
 def _matching(folder: Path, sieve: _Sieve) -> Iterator[Record]:

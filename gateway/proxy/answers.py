@@ -1,7 +1,9 @@
 """The gateway's own answers: refusals, challenges, preflights, faults of an application.
 
 Law: a refusal is recorded like any decision, and its record is durable before the answer, so that a journal that can't
-be written is noticed on the first request, whatever it asks for.
+be written is noticed on the first request, whatever it asks for. What nobody has signed in for draws on a budget;
+beyond that it is counted (`audit.budget`), and neither waits for the disk nor takes room on it. Whoever is somebody is
+recorded always, and so is whatever reaches an application.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 async def refuse(exchange: "Exchange", refusal: Refusal) -> None:
     """Record a refusal of the data plane, then say it."""
     try:
-        await exchange.service.journal.commit(exchange.decision_record("deny", refusal.reason, refusal.detail))
+        await _record(exchange, "deny", refusal.reason, detail=refusal.detail)
     except JournalUnavailable:
         exchange.recorded = None
         refusal = Refusal(Reason.JOURNAL, 503)
@@ -54,7 +56,7 @@ async def fail(exchange: "Exchange") -> None:
 async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
     """Record and say that the policy does not allow it; a browser is sent to where it can sign in."""
     verdict = "challenge" if decision.verdict is Verdict.CHALLENGE else "deny"
-    await exchange.service.journal.commit(exchange.decision_record(verdict, decision.reason, missing=decision.missing))
+    await _record(exchange, verdict, decision.reason, missing=decision.missing)
     refusal = Refusal(decision.reason, STATUS[decision.reason][0])
     if decision.verdict is Verdict.DENY:
         return answer(exchange, refusal, missing=decision.missing or "")
@@ -104,9 +106,25 @@ def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
 
 async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) -> None:
     """A CORS preflight carries no credentials, so the gateway answers it by itself (Fetch standard, 4.8)."""
-    await exchange.service.journal.commit(exchange.decision_record("allow", Reason.PUBLIC, "preflight"))
+    exchange.refused = Reason.PUBLIC
+    await _record(exchange, "allow", Reason.PUBLIC, detail="preflight")
     lines = [f"{name}: {value}".encode("ascii") for name, value in headers]
     _send(exchange, 204, [*lines, b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"], b"")
+
+
+async def _record(
+    exchange: "Exchange", verdict: str, reason: Reason, *, detail: str = "", missing: str | None = None
+) -> None:
+    """In full or in a count, see the law. Raises JournalUnavailable."""
+    service, is_stranger = exchange.service, exchange.principal.is_anonymous
+    if is_stranger and not service.budget.has_room(service.clock.monotonic()):
+        service.count_surplus(exchange, reason)
+        return
+    record = exchange.decision_record(verdict, reason, detail, missing)
+    committed = service.journal.commit(record)
+    if is_stranger:
+        service.budget.spend(len(record))
+    await committed
 
 
 def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_tab: bool) -> tuple[str, list[bytes]]:

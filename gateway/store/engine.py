@@ -35,6 +35,10 @@ class Backend(Protocol):
     def engine(self, *, read_only: bool) -> Engine:
         """Its transactions are serialisable; those of a read-only one can't write."""
 
+    def reserve(self) -> None:
+        """Make room that a full disk can't take away, if it isn't there; while a connection is open. Raises OSError or
+        StoreUnavailable when it can't be had."""
+
     def check(self) -> None:
         """Raises StoreUnavailable unless the database is still the one that the engine was opened on."""
 
@@ -74,6 +78,10 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.backend!r}, {self._engine.pool.status()})"
+
+    def reserve(self) -> None:
+        """See `Backend.reserve`; after the first use."""
+        return self.backend.reserve()
 
     def close(self) -> None:
         self._thread.close()

@@ -23,6 +23,11 @@ from gateway.foundation.keyring import write_private
 
 SHARED_MODE = 0o664
 DAMAGED = "the store's file is damaged: put back a copy with `snapshot restore`"
+RESERVE_BYTES = 12 << 20
+"""Of the log. A third of it may be in use, until SQLite brings it into the database (4 MB); what is left takes some
+hundreds of commands, when not one page of it can be brought there. Its index needs no second page for it."""
+BLOCK_BYTES = 512
+"""What stat(2) counts in, whatever the file system."""
 BUSY_SECONDS = 2.0
 """How long a transaction waits for another process's, which takes milliseconds."""
 
@@ -67,6 +72,22 @@ class Sqlite:
         )
         event.listen(engine, "begin", _begin)
         return engine.execution_options(read_only=read_only)
+
+    def reserve(self) -> None:
+        """Give the log room for what has to be written on a full disk. SQLite passes over what is behind the last valid
+        frame (file format, 4.1), and begins from the front again once all is in the database: so the room stays."""
+        log = self._files()[1]
+        if log.exists() and log.stat().st_blocks * BLOCK_BYTES >= RESERVE_BYTES:
+            return
+        with _faults(), closing(self._connect(read_only=False)) as connection:
+            # Where blocks can't be had without being written (posix_fallocate(3)), nobody else may be writing.
+            connection.execute("BEGIN IMMEDIATE")
+            descriptor = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+                connection.execute("ROLLBACK")
 
     def check(self) -> None:
         """A connection goes on with the file that it has open, even when the path leads to another one, or to none."""

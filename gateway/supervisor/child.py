@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed
-from gateway.audit.journal import Journal
+from gateway.audit.journal import Journal, Limits
 from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
@@ -45,6 +45,8 @@ class Child(ABC):
     role: ClassVar[str]
     writes: ClassVar[tuple[str, ...]] = ()
     """Folders of `state_dir` that it writes, beside its own chain of the journal."""
+    floor_bytes: ClassVar[int] = 0
+    """Free on the journal's disk, below which it takes no more work that has to be recorded."""
 
     def __init__(self, channel: ChildEnd, start: Message) -> None:
         self.channel = channel
@@ -168,6 +170,7 @@ class Child(ABC):
             self.settings.node or "",
             clock=self.clock,
             entropy=self.entropy,
+            limits=Limits(floor_bytes=self.floor_bytes),
             on_fatal=self.die,
             observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )

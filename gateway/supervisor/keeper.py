@@ -35,6 +35,7 @@ from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
 from gateway.supervisor.commands import Context, key_rows, run_command, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
+from gateway.supervisor.reserve import KEEP_SECONDS, Reserve
 from gateway.supervisor.watch import StoreWatch
 
 CHECKPOINT_SECONDS = 2.0
@@ -83,7 +84,8 @@ class Keeper(Child):
         self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
         self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
-        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store)
+        self._reserve = Reserve(self._store, settings.state_dir, self.metrics)
+        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store, self._keep_reserve)
         self._tasks = [loop.create_task(work()) for work in works]
 
     async def _open_store(self, anchor: Anchor) -> None:
@@ -304,6 +306,11 @@ class Keeper(Child):
                 log.error("the store could not be reviewed: %s", error)
             if is_due:
                 reviewed_at = self.clock.monotonic()
+
+    async def _keep_reserve(self) -> None:
+        while True:
+            await asyncio.to_thread(self._reserve.keep)
+            await asyncio.sleep(KEEP_SECONDS)
 
     async def _tell(self, news: list[bytes]) -> None:
         for record in news:

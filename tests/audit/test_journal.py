@@ -244,7 +244,7 @@ def test_a_failed_sync_is_never_repeated(gateway: Gateway, run: Run, call: str, 
         limits = Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=600)
         journal = gateway.journal(limits=limits, on_fatal=fatal.append)
         # Nothing prepared: the second commit makes a segment, and syncs the folder.
-        journal._writer._gave_up_at = 1
+        journal._writer._zeros_at = float("inf")
         journal.start()
         await journal.commit(gateway.records.decision())
         files.calls.clear()
