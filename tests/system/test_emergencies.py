@@ -29,7 +29,7 @@ from .people import Authenticator, Person
 from .running import POLICY, START_SECONDS, Gateway, running, until
 from .upstream import Upstream
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # Dozens of commands, each with an interpreter of its own.
 PAGE = ROOT / "docs" / "emergencies.md"
 SOON_SECONDS = 20.0
 NOT_HERE = ("journalctl", "timedatectl", "systemd-tmpfiles")
