@@ -150,7 +150,7 @@ def tables(kind: str) -> Iterator[tuple[str, Cells, tuple[Cells, ...]]]:
 
 MEANING = {
     State.HELD: "the named tests fail if it is broken",
-    State.IN_PART: "tests for what is there, and a sentence for what is not",
+    State.IN_PART: "there are tests or a page for what is there, and a sentence for what is not",
     State.STATED: "met by a page, or by how the project is built",
     State.INAPPLICABLE: "with the reason",
     State.MISSING: "nothing holds it today",
