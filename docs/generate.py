@@ -20,6 +20,7 @@ from gateway.foundation.keyring import PURPOSES, Purpose
 from gateway.metrics import DEFINITIONS
 from gateway.policy.reasons import DECIDED, PUBLISHED, Reason
 from gateway.proxy.refusals import STATUS
+from tests.system.fault_table import FAULTS, PROMISES
 
 FOLDER = Path(__file__).parent
 SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -35,6 +36,7 @@ def pages() -> Mapping[str, str]:
             "keys.md": _page("Keys", KEYS, _keys()),
             "metrics.md": _page("Metrics", METRICS, _metrics()),
             "reasons.md": _page("Reasons", REASONS, _reasons()),
+            "faults.md": _page("What happens when…", FAULT_TABLE, _faults()),
         }
     )
 
@@ -65,6 +67,12 @@ Why a request was allowed, challenged or refused: the word in records, in metric
 [For policy authors](policy.md) shows where the reasons of the policy come from."""
 
 
+FAULT_TABLE = """\
+What each fault does to each promise, as the tests have it: every cell is one of them (`tests/system/test_faults.py`),
+on a whole gateway with the fault really caused, but for those that begin with *n/a* and say why. `make faults` lets
+each happen twenty times, when chance has it. What else can fail is in [For operators](operators.md#when-something-fails)."""
+
+
 def _page(title: str, introduction: str, blocks: Iterator[str]) -> str:
     note = "<!-- Written by `make docs` from the code: change it there. -->"
     return "\n\n".join([note, f"# {title}", introduction, *blocks]) + "\n"
@@ -77,6 +85,21 @@ def _table(head: Row, rows: Iterator[Row]) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
+
+
+# Faults.
+
+
+def _faults() -> Iterator[str]:
+    yield _table(("promise", ""), (row for row in PROMISES.items()))
+    yield _table(
+        ("fault", *PROMISES),
+        ((fault.what, *(_aside(fault.cells[promise]) for promise in PROMISES)) for fault in FAULTS),
+    )
+
+
+def _aside(cell: str) -> str:
+    return cell.replace("n/a", "*n/a*", 1)
 
 
 # Settings.
