@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash flood timing tamper docs format lock tools clean
+.PHONY: help demo test check bench crash faults flood timing tamper docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
+
+faults: $(VENV)/.dev tools ## The long form of the table of faults: each 20 times, when chance has it (ROUNDS=20 SEED=1)
+	BTB_FAULTS=$(or $(ROUNDS),20) $(if $(SEED),BTB_SEED=$(SEED)) $(BIN)/python -m pytest tests/system/test_faults.py -s
 
 flood: $(VENV)/.dev ## The long form of the flood tests: two minutes of wrong passwords, a million refusals
 	BTB_FLOOD_SECONDS=120 $(BIN)/python -m pytest tests/system/test_flood.py --timeout 600

@@ -21,6 +21,7 @@ from gateway.foundation.keyring import PURPOSES, Purpose
 from gateway.metrics import DEFINITIONS
 from gateway.policy.reasons import DECIDED, PUBLISHED, Reason
 from gateway.proxy.refusals import STATUS
+from tests.system.fault_table import FAULTS, PROMISES
 
 FOLDER = Path(__file__).parent
 SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -38,6 +39,7 @@ def pages() -> Mapping[str, str]:
             "reasons.md": _page("Reasons", REASONS, _reasons()),
             "advisories.md": _page("Advisories", ADVISORIES, _assurance("advisory")),
             "requirements.md": _page("Requirements", REQUIREMENTS, _assurance("requirement")),
+            "faults.md": _page("What happens when…", FAULT_TABLE, _faults()),
         }
     )
 
@@ -79,6 +81,10 @@ What others demand of an authenticating gateway, and the tests that show it: the
 [NIST SP 800-63B-4](https://pages.nist.gov/800-63-4/sp800-63b.html) for AAL2 with a password and a one-time code, and
 the tenets of [NIST SP 800-207](https://csrc.nist.gov/pubs/sp/800/207/final). Each is paraphrased: the wording that
 counts is theirs."""
+FAULT_TABLE = """\
+What each fault does to each promise, as the tests have it: every cell is one of them (`tests/system/test_faults.py`),
+on a whole gateway with the fault really caused, but for those that begin with *n/a* and say why. `make faults` lets
+each happen twenty times, when chance has it. What else can fail is in [For operators](operators.md#when-something-fails)."""
 
 
 def _page(title: str, introduction: str, blocks: Iterator[str]) -> str:
@@ -93,6 +99,21 @@ def _table(head: Row, rows: Iterator[Row]) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
+
+
+# Faults.
+
+
+def _faults() -> Iterator[str]:
+    yield _table(("promise", ""), (row for row in PROMISES.items()))
+    yield _table(
+        ("fault", *PROMISES),
+        ((fault.what, *(_aside(fault.cells[promise]) for promise in PROMISES)) for fault in FAULTS),
+    )
+
+
+def _aside(cell: str) -> str:
+    return cell.replace("n/a", "*n/a*", 1)
 
 
 # Settings.

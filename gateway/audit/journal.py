@@ -331,6 +331,9 @@ class Journal:
         self._watch = None
         if self._loop is None or self._flying is None or self._flying.is_durable:
             return
+        if self._flying.deadline == float("inf"):
+            # Who waited for it was told already: the next batch sets a watch of its own.
+            return
         if self._flying.deadline > self._loop.time():
             self._watch = self._loop.call_at(self._flying.deadline, self._expire)
         else:

@@ -129,11 +129,12 @@ class Child(ABC):
             log.critical("can't start: %s", error)
             raise SystemExit(EXIT_TAMPERED if isinstance(error, StoreTampered) else 1) from error
         self._begun.set()
-        ticking = asyncio.create_task(self._tick())
+        ticking = [asyncio.create_task(self._tick()), asyncio.create_task(self._work_regularly())]
         self.channel.send("ready", confined=is_confined)
         listening.add_done_callback(lambda _: self.drain())
         await self._ended.wait()
-        ticking.cancel()
+        for task in ticking:
+            task.cancel()
         self.channel.send("totals", totals=self.metrics.totals())
         await self.channel.flush()
 
@@ -215,13 +216,18 @@ class Child(ABC):
         await self.adopt(message)
 
     async def _tick(self) -> None:
+        """The totals are also how the master knows that this process lives: they wait for nothing."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.channel.send("totals", totals=self.metrics.totals())
+
+    async def _work_regularly(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             try:
                 await self.every_second()
             except Unavailable as error:
                 log.warning("%s", error)
-            self.channel.send("totals", totals=self.metrics.totals())
 
 
 async def serve(descriptor: int, app: web.Application, tls: ssl.SSLContext | None = None) -> web.AppRunner:

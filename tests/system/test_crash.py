@@ -27,7 +27,7 @@ pytestmark = [
 ]
 ORDERS = "orders.btb.localhost"
 KILLS = int(os.environ.get("BTB_CRASHES", "8"))
-CUTS = int(os.environ.get("BTB_CRASHES", "2"))
+CUTS = int(os.environ.get("BTB_CRASHES", "1"))
 CLIENTS = 8
 LEAST_ARRIVED = 50
 """Requests that must arrive between two crashes, so that there is a load at all."""

@@ -1,8 +1,7 @@
-"""Somebody who can write the store's file, and a store that fails: against a gateway that runs."""
+"""Somebody who can write the store's file, and who it lets in for how long: against a gateway that runs."""
 
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -213,41 +212,6 @@ def test_a_store_that_another_process_has_locked(healing: Gateway) -> None:
             assert time.monotonic() - began < 10
             raw.execute("ROLLBACK")
         until(lambda: healing.browser().sign_in(ada, url).status == 200, 40.0)
-
-
-@pytest.mark.requirement("ASVS 16.5.2")
-def test_a_store_that_is_gone_is_503_and_never_401(healing: Gateway) -> None:
-    ada = healing.add_person("gone@acme.example", "support@acme", home="acme")
-    with two_people(healing, ada) as (mine, _, url):
-        moved = store(healing).with_name("moved")
-        store(healing).rename(moved)
-        until(lambda: mine.status_of(url) == {503}, 5.0)
-        assert mine.status_of(healing.orders("/status")) <= {200, 503}
-        assert mine.status_of(url, times=10) == {503}
-        moved.rename(store(healing))
-        until(lambda: mine.status_of(url) == {200}, SOON_SECONDS)
-
-
-def test_a_missed_notice_is_found_by_the_next_step(healing: Gateway) -> None:
-    """The entry of a revocation is deleted from the feed before a worker has read it."""
-    ada = healing.add_person("missed@acme.example", "support@acme", home="acme")
-    with two_people(healing, ada) as (mine, hers, url):
-        stop, done = threading.Event(), threading.Thread()
-
-        def forget() -> None:
-            with closing(sqlite3.connect(store(healing), timeout=10, isolation_level=None)) as raw:
-                while not stop.is_set():
-                    raw.execute("DELETE FROM changes WHERE kind IN ('person', 'session')")
-
-        done = threading.Thread(target=forget, daemon=True)
-        done.start()
-        try:
-            healing.ask("user", "disable", ada.name)
-            until(lambda: mine.status_of(url) == {401}, SOON_SECONDS)
-        finally:
-            stop.set()
-            done.join(10)
-        assert hers.status_of(url) == {200}
 
 
 # Ends by time, on what is open.
