@@ -96,11 +96,11 @@ class Store:
         """One transaction that can't write, sees one moment, and holds up nobody."""
         return self._transact(self._reading, work, lambda: False)
 
-    async def arun(self, work: Work[Result], deadline: float = 0.5) -> Result:
+    async def arun(self, work: Work[Result], deadline: float | None = None) -> Result:
         """`run` on the store's thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda abandoned: self._transact(self._engine, work, abandoned), deadline)
 
-    async def aread(self, work: Work[Result], deadline: float = 0.5) -> Result:
+    async def aread(self, work: Work[Result], deadline: float | None = None) -> Result:
         """`read` on the store's thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda abandoned: self._transact(self._reading, work, abandoned), deadline)
 

@@ -97,7 +97,7 @@ class Reader:
             connection.close()
             engine.dispose()
 
-    async def ask(self, question: Callable[["Reader"], Result], deadline: float = 0.5) -> Result:
+    async def ask(self, question: Callable[["Reader"], Result], deadline: float | None = None) -> Result:
         """Any of the calls below on the reader's own thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda _: question(self), deadline)
 

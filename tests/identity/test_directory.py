@@ -10,7 +10,7 @@ from gateway.identity import directory as module
 from gateway.identity import services, sessions, users
 from gateway.identity.directory import Directory
 from gateway.metrics import Metrics
-from gateway.store import people
+from gateway.store import people, thread
 from gateway.store import sessions as session_rows
 
 HOST = "orders.example"
@@ -203,7 +203,8 @@ async def test_an_unknown_cookie_without_a_store_is_no_answer(world, ada, direct
         await directory.session(given[HOST], HOST)
 
 
-async def test_a_store_that_hangs_is_waited_for_half_a_second(world, cookie, directory, reader) -> None:
+async def test_a_store_that_hangs_is_waited_for_half_a_second(world, cookie, directory, reader, monkeypatch) -> None:
+    monkeypatch.setattr(thread, "DEADLINE_SECONDS", 0.5)
     world.clock.advance(1)
     gate = threading.Event()
     stuck = asyncio.ensure_future(reader.ask(lambda _: gate.wait(5), 5.0))
