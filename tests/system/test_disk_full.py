@@ -17,9 +17,8 @@ from .wire import Line
 
 pytestmark = pytest.mark.system
 ORDERS = "orders.btb.localhost"
-BOUND_SECONDS = 1.0
-GRACE_SECONDS = 1.0
-"""For a machine that is busy. The bound itself is measured in test_revocation.py."""
+SOON_SECONDS = 5.0
+"""On a machine that does other things too. The bound of one second is measured in test_revocation.py."""
 COMMANDS = 40
 
 
@@ -90,10 +89,10 @@ def test_authority_is_taken_on_a_full_disk(gateway: Gateway, disk: SmallDisk) ->
     # Nobody gets in, and no stranger takes of the room that is left.
     assert {browsers[1].fetch(url).status, status(gateway), status(gateway, "/nowhere")} == {503}
 
-    # By a command: what runs is cut within the second.
+    # By a command: what runs is cut.
     since = time.monotonic()
     gateway.ask("user", "disable", is_thrown_out.name)
-    assert ended() - since < BOUND_SECONDS + GRACE_SECONDS
+    assert ended() - since < SOON_SECONDS
     gateway.ask("token", "revoke", token["id"])
     gateway.ask("session", "revoke", "--user", is_thrown_out.name)
     gateway.ask("user", "ungrant", has_many.name, "support@acme")
