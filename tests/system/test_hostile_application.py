@@ -317,11 +317,11 @@ def test_a_full_jar_signs_out_and_no_more(
 def test_a_cookie_bomb_is_defused_by_the_first_refusal(gateway: Gateway, context: BrowserContext, page: Page) -> None:
     """ASVS 4.2.5: more than a head takes, on every host, for as long as the person clears no cookies by hand."""
     page.evaluate(
-        "for (let n = 0; n < 12; n++) document.cookie = `b${n}=${'x'.repeat(4000)}; Domain=btb.localhost; Secure`"
+        "for (let n = 0; n < 12; n++) document.cookie = `b${n}=${'x'.repeat(4000)}; Domain=btb.localhost; Path=/bombed`"
     )
     assert open_page(page, gateway.url(VICTIM, "/bombed")).status == 431
     assert "Cookies cleared" in page.inner_text("h1")
-    assert context.cookies() == []
+    assert {cookie["name"] for cookie in context.cookies()}.isdisjoint({"__Host-gateway", "b0", "b11"})
     person = gateway.add_person("anna-bombed", "user@-")
     sign_in(page, person, gateway.url(VICTIM, "/bombed"))
     assert who(gateway, context)[1:] == ["anna", "anna"]
