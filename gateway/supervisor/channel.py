@@ -5,8 +5,8 @@ its end, sends what is no message, or asks on without reading the answers, is tr
 side means: drain.
 
 Messages are dictionaries with a `kind`: `start`, `prepare`, `commit`, `abandon`, `drain` go down; `ready`, `prepared`,
-`refused`, `totals`, `stuck` go up; `ask` and `answer` go from child to child, or to the master, through the master, which lets
-through what `questions` allows.
+`refused`, `totals`, `stuck` go up; `ask` and `answer` go from child to child, or to the master, through the master,
+which lets through what `questions` allows.
 """
 
 import asyncio
