@@ -84,8 +84,7 @@ counts is theirs."""
 FAULT_TABLE = """\
 What each fault does to each promise, as the tests have it: every cell is one of them (`tests/system/test_faults.py`),
 on a whole gateway with the fault really caused, but for those that begin with *n/a* and say why. `make faults` lets
-each happen twenty times, when chance has it. What else can fail is in
-[For operators](operators.md#when-something-fails)."""
+each happen twenty times, when chance has it. What else can fail: [For operators](operators.md#when-something-fails)."""
 
 
 def _page(title: str, introduction: str, blocks: Iterator[str]) -> str:

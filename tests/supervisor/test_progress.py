@@ -92,7 +92,7 @@ async def test_long_work_that_goes_on_is_never_still(thread, clock, step):
     running = asyncio.create_task(thread.run(work))
     for _ in range(10):
         before = len(steps)
-        while len(steps) < before + 2:  # noqa: ASYNC110 - the other side is a thread.
+        while len(steps) < before + 2:  # noqa: ASYNC110 - what another thread does sets no event of ours.
             await asyncio.sleep(0.001)
         clock.advance(1.0)
         assert thread.look() == 0.0

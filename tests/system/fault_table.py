@@ -110,7 +110,7 @@ FAULTS: tuple[Fault, ...] = (
         "A sync of the journal reports an error",
         "journal",
         cells(
-            answered="the worker ends, since nobody knows what is on the disk: connections break, new ones wait",
+            answered="the worker ends, as nobody knows what is on the disk. Connections break, new ones wait",
             heals="the worker is replaced within seconds",
             visible="log; `process:replaced`; `GatewayProcessReplaced`",
         ),
@@ -208,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
             answered="n/a: nobody is there",
             heals="n/a: the machine is started by hand, and the gateway with it",
             revoked="what a command has answered holds after the start",
-            visible="n/a: the machine is down. A torn end is recorded at the start (`journal:torn-line`)",
+            visible="n/a: the machine is down. A torn end of the journal is in the record afterwards",
         ),
         revokes="before",
         anybody=BROKEN,
