@@ -11,9 +11,10 @@ TEST = MarkedTest(Path("test_x.py"), "test_it")
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_every_row_has_a_test_or_a_reason(kind: str) -> None:
-    states = [row.state for group in groups(kind, ROWS[kind]) for row in group.rows]
-    assert len(states) > 80
-    assert states.count(State.HELD) > len(states) / 2
+    read = groups(kind, ROWS[kind])
+    assert all(group.rows for group in read)
+    # A row that has neither raises.
+    assert State.HELD in [row.state for group in read for row in group.rows]
 
 
 @pytest.mark.parametrize(
