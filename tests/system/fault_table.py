@@ -145,7 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         cells(
             answered="as ever, later",
             visible="`gateway_audit_commit_seconds`; `GatewayJournalSlow` from 100 ms on",
-            paced="a request waits for two commits on the average, and no more than three times its own cost besides",
+            paced="a request waits for two commits on the average, and no more than five times its own cost besides",
         ),
         series="gateway_audit_commit_seconds_count",
     ),
