@@ -46,6 +46,7 @@ def refused(number: int, reason: str = "host", application: str = "-", network: 
     st.integers(1, 10_000),
     st.integers(1, 1_000_000),
 )
+@pytest.mark.requirement("promise 6")
 def test_no_flood_writes_more_than_its_budget(flood: list[tuple[float, int]], rate: int, burst: int) -> None:
     """Whatever comes when: the sum is within the law, and the last record over it by itself only."""
     budget, now, spent = Budget(0.0, rate, burst), 0.0, 0

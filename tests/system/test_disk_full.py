@@ -66,6 +66,7 @@ def end_of(line: Line) -> Callable[[], float]:
     return wait
 
 
+@pytest.mark.requirement("SP 800-207 5.2")
 def test_authority_is_taken_on_a_full_disk(gateway: Gateway, disk: SmallDisk) -> None:
     until(lambda: reserved(disk) >= RESERVE_BYTES, 10, "room to be reserved")
     leaves, is_thrown_out, has_many = (

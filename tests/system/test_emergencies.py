@@ -255,6 +255,7 @@ def test_what_everything_begins_with(operator: Operator) -> None:
     assert str(operator.master) in (operator.folder / "stopped.yaml").read_text()
 
 
+@pytest.mark.requirement("ASVS 6.4.3")
 def test_the_last_administrator_is_lost(operator: Operator, gateway: Gateway, ada: Person, orders: str) -> None:
     assert gateway.browser().sign_in(ada, orders).status == 200
     gateway.ask("user", "disable", "ada")

@@ -97,6 +97,7 @@ CELLS = [(fault, promise) for fault in FAULTS for promise in PROMISES if applies
 
 
 @pytest.mark.parametrize(("fault", "promise"), CELLS, ids=[f"{fault.name}-{promise}" for fault, promise in CELLS])
+@pytest.mark.requirement("promise 1", "ASVS 16.5.2", "ASVS 16.5.3")
 def test_promise(houses: Houses, fault: Fault, promise: str) -> None:
     gateway, observations = houses.of(fault)
     CHECKS[promise](gateway, observations)

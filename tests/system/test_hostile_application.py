@@ -203,6 +203,8 @@ def raw_answer(gateway: Gateway, wire: Wire, path: str, place: str) -> bytes:
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.advisory("CVE-2023-23934")
+@pytest.mark.requirement("promise 5", "ASVS 3.3.1")
 def test_an_answer_is_cleaned_wherever_it_is_written(
     gateway: Gateway, hostile: Hostile, wire: Wire, place: str
 ) -> None:
@@ -246,6 +248,7 @@ SHARED = [
 
 
 @pytest.mark.parametrize("planted", [OWN_HOST, SHARED], ids=["for its own host", "for all hosts"])
+@pytest.mark.requirement("ASVS 3.3.4")
 def test_a_script_plants_no_cookie_of_ours(
     gateway: Gateway, context: BrowserContext, page: Page, planted: list[str]
 ) -> None:
@@ -269,6 +272,7 @@ def test_a_script_plants_cookies_of_a_siblings_own(gateway: Gateway, page: Page)
     assert arrived.values("Cookie") == ["wide=planted"]
 
 
+@pytest.mark.requirement("ASVS 3.3.3")
 def test_a_header_sets_cookies_for_its_own_host_alone(
     gateway: Gateway, hostile: Hostile, context: BrowserContext, page: Page
 ) -> None:
@@ -554,6 +558,7 @@ def test_a_request_is_not_reflected(gateway: Gateway, wire: Wire) -> None:
     assert wire.fetch(gateway.url(HOSTILE, "/page"), "TRACE").status == 501
 
 
+@pytest.mark.requirement("promise 5")
 def test_nothing_of_ours_was_ever_collected(gateway: Gateway, hostile: Hostile, wire: Wire, signed_in: Any) -> None:
     """The last in this file: all that the application was sent, by every test before."""
     token = gateway.add_token("robot", "user@-", applications=("hostile",))

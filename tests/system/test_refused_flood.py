@@ -77,6 +77,7 @@ def first_line_and_headers(answer: Answer) -> int:
     return sum(len(line) + 2 for line in lines)
 
 
+@pytest.mark.requirement("promise 6", "SP 800-207 5.2")
 def test_a_flood_takes_a_bounded_part_of_the_journal(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     before, begun = journal_bytes(gateway), time.monotonic()
     stranger = Stranger(gateway)
