@@ -9,8 +9,10 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -265,14 +267,21 @@ def store_replaced(gateway: Gateway, disk: PoweredDisk) -> Iterator[None]:
 
 @contextmanager
 def notice_missed(gateway: Gateway, disk: PoweredDisk) -> Iterator[None]:
-    """Each is gone with the transaction that wrote it."""
-    name = "CREATE TRIGGER forget AFTER INSERT ON changes BEGIN DELETE FROM changes WHERE position = new.position; END"
-    for statement in (name, "DROP TRIGGER forget"):
-        with closing(sqlite3.connect(store(gateway), timeout=10)) as raw:
-            raw.execute(statement)
-            raw.commit()
-        if statement is name:
+    """Each is gone as soon as it is written: long before a worker looks, four times a second."""
+    is_over = threading.Event()
+
+    def forget() -> None:
+        with closing(sqlite3.connect(store(gateway), timeout=10, isolation_level=None)) as raw:
+            while not is_over.wait(0.002):
+                raw.execute("DELETE FROM changes WHERE kind IN ('person', 'session', 'token')")
+
+    with ThreadPoolExecutor(1) as pool:
+        forgetting = pool.submit(forget)
+        try:
             yield
+        finally:
+            is_over.set()
+            forgetting.result(20)
 
 
 @contextmanager

@@ -14,12 +14,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
 from gateway.http1.websocket import accept_key
+from tests.ports import free_ports
 
 from .browser import Browser as Wire
 from .chromium import chromium, key_of, sign_in, visitor
 from .hostile import Hostile, answer, text_of
 from .people import Person
-from .running import Gateway, free_ports, running, until
+from .running import Gateway, running, until
 from .upstream import Upstream
 from .wire import WEBSOCKET, request
 
@@ -59,7 +60,7 @@ def hostile() -> Iterator[Hostile]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream, hostile: Hostile) -> Iterator[Gateway]:
-    ports = free_ports()
+    ports = dict(zip(("https", "http", "ops"), free_ports(3), strict=True))
     policy = POLICY.replace("HOSTILE", hostile.url).replace("PORT", str(ports["https"]))
     folder = tmp_path_factory.mktemp("hostile")
     with running(Gateway(folder, upstream, workers=1, policy=policy, ports=ports)) as gateway:
