@@ -1,8 +1,8 @@
 """Steps 7 and 8 of an exchange: send the request that was decided on, and stream the answer back.
 
 Law: an upload runs in a task of its own beside the answer; a final answer ends it, and then neither connection is used
-again. A request is sent a second time only if it is safe, has no body, and went out on a pooled connection that had
-ended before a byte of an answer came (RFC 9112 9.3.1).
+again. A request is sent a second time, once, only if it is safe, has no body, and its connection ended before a
+byte of an answer came (RFC 9112 9.3.1).
 """
 
 import asyncio
@@ -66,23 +66,30 @@ def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge |
 async def _first_head(exchange: "Exchange") -> ResponseHead:
     """Send the request, on a connection that is open already if there is one. Raises UpstreamError."""
     request, upstreams, candidates = exchange.admitted, exchange.service.upstreams, exchange.application.upstreams
-    taken = upstreams.take_idle(candidates)
-    if taken is not None:
-        connection, exchange.origin = exchange.upstream, _ = taken
-        try:
-            _send(exchange, request, connection)
-            return await _response_head(exchange, connection)
-        except UpstreamError as error:
-            may_repeat = request.method in SAFE_METHODS and exchange.body is None
-            if not may_repeat or connection.buffer or error.fault is not Fault.CLOSED or exchange.cut_reason:
-                raise
-            connection.abort()
-    connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
+    partition = exchange.decided.partition
+    connection = upstreams.take_idle(candidates, partition) or await upstreams.open(candidates, partition)
+    try:
+        return await _ask(exchange, request, connection)
+    except UpstreamError as error:
+        may_repeat = request.method in SAFE_METHODS and exchange.body is None
+        if not may_repeat or connection.buffer or error.fault is not Fault.CLOSED or exchange.cut_reason:
+            raise
+    connection.abort()
+    return await _ask(exchange, request, await upstreams.open(candidates, partition, connection))
+
+
+async def _ask(exchange: "Exchange", request: Request, connection: UpstreamConnection) -> ResponseHead:
+    exchange.upstream, exchange.origin = connection, connection.origin.upstream
     if exchange.cut_reason or exchange.origin not in exchange.application.upstreams:
         # Its authority has ended, or another configuration has come, while the connection was made.
         raise UpstreamError(Fault.CLOSED)
     _send(exchange, request, connection)
-    return await _response_head(exchange, connection)
+    try:
+        return await _response_head(exchange, connection)
+    except UpstreamError as error:
+        if not exchange.cut_reason and exchange.upload_error is None:
+            exchange.service.upstreams.failed(connection, error.fault)
+        raise
 
 
 def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
@@ -128,6 +135,7 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
         upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
     head = await upstream.read_head(exchange.service.memory)
     upstream.deadline = None
+    upstream.origin.standing.succeeded()
     exchange.service.count_upstream(exchange)
     return head
 

@@ -1,11 +1,57 @@
-"""Which idle connection to an upstream is used next. Pure: values in, values out, the caller does the closing.
+"""Which connection to an application is used next: which of its origins, and which idle connection there. Pure: values
+in, values out, the caller does the closing and the waiting.
 
-The connection used last is taken first, so that a pool that was large once shrinks by itself.
+Law: the connection used last is taken first, so that a pool that was large once shrinks by itself. One that has
+carried a request of one partition (a tenant, where a route says `isolate`) never serves another.
 """
 
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 Connection = TypeVar("Connection")
+
+FAILURES = 3
+"""In a row, after which an origin is passed over."""
+EJECTED_SECONDS = 10.0
+"""For the first time; twice as long each time that it fails again at once. nginx's `fail_timeout`."""
+MOST_EJECTED_SECONDS = 300.0
+PROBES_FAILED, PROBES_PASSED = 2, 2
+"""Health checks in a row that take an origin out, and that bring it back."""
+
+
+class Standing:
+    """What is known of one origin: by the requests that it was sent (passive), and by health checks (active)."""
+
+    __slots__ = ("_ejections", "_failures", "_probes", "ejected_until", "is_healthy")
+
+    def __init__(self) -> None:
+        self._failures = self._ejections = self._probes = 0
+        self.ejected_until = float("-inf")
+        self.is_healthy = True
+        """What the health checks say; they need some in a row to say otherwise."""
+
+    def __repr__(self) -> str:
+        return f"<Standing failures={self._failures} healthy={self.is_healthy}>"
+
+    def is_available(self, now: float) -> bool:
+        return self.is_healthy and self.ejected_until <= now
+
+    def succeeded(self) -> None:
+        self._failures = self._ejections = 0
+
+    def failed(self, now: float) -> None:
+        """It did not take a connection, or gave no proper answer. One that comes back from its ejection has one try."""
+        self._failures += 1
+        if self._failures >= FAILURES or self._ejections:
+            seconds = EJECTED_SECONDS * 2**self._ejections
+            self.ejected_until = now + min(seconds, MOST_EJECTED_SECONDS)
+            self._ejections, self._failures = min(self._ejections + 1, 8), 0
+
+    def probed(self, *, passed: bool) -> None:
+        """The result of one health check."""
+        self._probes = 0 if passed is self.is_healthy else self._probes + 1
+        if self._probes >= (PROBES_PASSED if passed else PROBES_FAILED):
+            self.is_healthy, self._probes = passed, 0
 
 
 class Pool(Generic[Connection]):
@@ -13,41 +59,72 @@ class Pool(Generic[Connection]):
 
     def __init__(self, limit: int, idle_seconds: float) -> None:
         self._limit, self._idle_seconds = limit, idle_seconds
-        self._idle: dict[Connection, float] = {}
-        self._busy = 0
+        self._idle: dict[Connection, tuple[str, float]] = {}
+        """The partition that each belongs to, and since when it is idle."""
+        self.busy = 0
 
     def __repr__(self) -> str:
-        return f"<Pool idle={len(self._idle)} busy={self._busy} limit={self._limit}>"
+        return f"<Pool idle={len(self._idle)} busy={self.busy} limit={self._limit}>"
 
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self._busy + len(self._idle) < self._limit
+        return self.busy + len(self._idle) < self._limit
 
-    def take(self) -> Connection | None:
-        """The idle connection used last, now busy."""
-        if not self._idle:
-            return None
-        connection, _ = self._idle.popitem()
-        self._busy += 1
-        return connection
+    @property
+    def has_idle(self) -> bool:
+        return bool(self._idle)
+
+    def take(self, partition: str = "") -> Connection | None:
+        """The idle connection of this partition that was used last, now busy."""
+        for connection, (owner, _) in reversed(self._idle.items()):
+            if owner == partition:
+                del self._idle[connection]
+                self.busy += 1
+                return connection
+        return None
+
+    def oldest(self) -> Connection | None:
+        """The idle connection that nobody has used for the longest: to be closed where another partition needs room."""
+        return next(iter(self._idle), None)
 
     def opening(self) -> None:
         """A new connection is being opened and counts as busy from here on."""
-        self._busy += 1
+        self.busy += 1
 
     def closed(self, connection: Connection | None) -> None:
         """A connection is gone: an idle one, or (also before it was opened) a busy one."""
         if connection is None or self._idle.pop(connection, None) is None:
-            self._busy -= 1
+            self.busy -= 1
 
-    def give_back(self, connection: Connection, now: float) -> None:
-        self._busy -= 1
-        self._idle[connection] = now
+    def give_back(self, connection: Connection, now: float, partition: str = "") -> None:
+        self.busy -= 1
+        self._idle[connection] = (partition, now)
 
     def outdated(self, now: float) -> list[Connection]:
         """Idle connections that nobody used for a while; the caller closes them."""
-        return [connection for connection, since in self._idle.items() if now - since > self._idle_seconds]
+        return [connection for connection, (_, since) in self._idle.items() if now - since > self._idle_seconds]
 
     def idle(self) -> list[Connection]:
         return list(self._idle)
+
+
+class Candidate(Protocol):
+    standing: Standing
+    busy: int
+    """Outstanding requests."""
+
+
+Any = TypeVar("Any", bound=Candidate)
+
+
+def in_order(candidates: Sequence[Any], now: float, turn: int) -> list[Any]:
+    """Which to try, and then which: those that are doing well before the others, the least outstanding requests first.
+    `turn` parts those that are alike. None is left out: what we think of them may be wrong, and an application that is
+    refused everywhere is down."""
+    count = len(candidates)
+    order = sorted(
+        range(count),
+        key=lambda at: (not candidates[at].standing.is_available(now), candidates[at].busy, (at - turn) % count),
+    )
+    return [candidates[at] for at in order]

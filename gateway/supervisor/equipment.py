@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from gateway.config import schema
 from gateway.config.load import master_key
 from gateway.config.schema import Settings
 from gateway.config.values import ListenAddress
@@ -22,7 +23,7 @@ from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
-from gateway.proxy.tls import Certificate, ServerTls
+from gateway.proxy.tls import Certificate, ServerTls, client_context
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
 from gateway.supervisor.local_ca import issue
 from gateway.supervisor.roster import Role, Seat
@@ -53,6 +54,7 @@ class Equipment:
         self._entropy: Entropy = SystemEntropy()
         self._keyring = keyring
         self._certificates = self._read_certificates(configuration)
+        self._upstream_certificate = self._read_upstream_certificate()
         # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
         self._given = {role: self._read_for(role) for role in ROLES}
         self.keys_change = self._keyring.next_change()
@@ -123,6 +125,9 @@ class Equipment:
             given["certificates"] = [
                 {"chain": each.chain.decode(), "private_key": each.private_key.decode()} for each in self._certificates
             ]
+        if role == "worker" and self._upstream_certificate is not None:
+            own = self._upstream_certificate
+            given["upstream_certificate"] = {"chain": own.chain.decode(), "private_key": own.private_key.decode()}
         return given
 
     def identity(self, role: Role) -> Identity | None:
@@ -163,13 +168,24 @@ class Equipment:
             names = certificate_names(configuration)
             return [issue(settings.state_dir, names, self._keyring.load("tls"), self._clock, self._entropy)]
         certificates = []
-        for each in settings.tls.certificates:
-            try:
-                certificates.append(Certificate(each.certificate.read_bytes(), each.private_key.read_bytes()))
-            except OSError as error:
-                raise GatewayError(f"tls.certificates: {error.filename}: {error.strerror}") from error
+        certificates = [_read(each, "tls.certificates") for each in settings.tls.certificates]
         ServerTls(certificates)
         return certificates
+
+    def _read_upstream_certificate(self) -> Certificate | None:
+        section = self._settings.tls.upstream_certificate
+        if section is None:
+            return None
+        certificate = _read(section, "tls.upstream_certificate")
+        client_context(own=certificate)
+        return certificate
+
+
+def _read(section: schema.Certificate, setting: str) -> Certificate:
+    try:
+        return Certificate(section.certificate.read_bytes(), section.private_key.read_bytes())
+    except OSError as error:
+        raise GatewayError(f"{setting}: {error.filename}: {error.strerror}") from error
 
 
 class StateLock:
