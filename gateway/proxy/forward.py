@@ -1,8 +1,8 @@
 """Steps 7 and 8 of an exchange: send the request that was decided on, and stream the answer back.
 
 Law: an upload runs in a task of its own beside the answer; a final answer ends it, and then neither connection is used
-again. A request is sent a second time, once, only if it is safe, has no body, and its connection ended before a
-byte of an answer came (RFC 9112 9.3.1).
+again. A request is sent a second time, once, only if it is safe, has no body, and went out on a pooled
+connection that had ended before a byte of an answer came (RFC 9112 9.3.1).
 """
 
 import asyncio
@@ -72,7 +72,8 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
         return await _ask(exchange, request, connection)
     except UpstreamError as error:
         may_repeat = request.method in SAFE_METHODS and exchange.body is None
-        if not may_repeat or connection.buffer or error.fault is not Fault.CLOSED or exchange.cut_reason:
+        has_ended = error.fault is Fault.CLOSED and not connection.is_new and not connection.buffer
+        if not may_repeat or not has_ended or exchange.cut_reason:
             raise
     connection.abort()
     return await _ask(exchange, request, await upstreams.open(candidates, partition, connection))

@@ -192,7 +192,7 @@ class Upstreams:
         self._clock = clock
         self._report = report
         self._origins: dict[Upstream, Origin] = {}
-        self._turn = 0
+        self._turn = -1
         self.connections: set[UpstreamConnection] = set()
         """Every open one, for the sweep."""
 
