@@ -185,7 +185,7 @@ class Cors(Section):
 
 
 def _probe_path(text: str) -> str:
-    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text:
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" #"):
         raise ValueError(f"{text!r} is no path to ask for: write one like /healthz")
     return text
 

@@ -15,7 +15,7 @@ from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
 from gateway.proxy import hygiene
 from gateway.proxy.refusals import HTTP_PHRASES, QUIET, STATUS, Notice, Refusal, notice_of, render, upstream_notice
-from gateway.proxy.upstreams import Fault
+from gateway.proxy.upstream import Fault
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange

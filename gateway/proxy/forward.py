@@ -19,7 +19,7 @@ from gateway.proxy.body import ClientGone, RequestBody, TooLarge
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.tunnel import tunnel
-from gateway.proxy.upstreams import Fault, Passage, UpstreamConnection, UpstreamError
+from gateway.proxy.upstream import Fault, Passage, UpstreamConnection, UpstreamError
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -57,6 +57,9 @@ def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge |
             answers.answer(exchange, Refusal(Reason.TOO_LARGE, 413))
         case UpstreamError():
             exchange.fault = exchange.fault or error.fault.kind
+            if not exchange.cut_reason:
+                labels = (exchange.application.name, error.fault.kind)
+                exchange.service.metrics.count("gateway_upstream_faults_total", *labels)
             if exchange.cut_reason or exchange.reply.has_begun:
                 exchange.reply.reset()
             else:
@@ -136,7 +139,8 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
         upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
     head = await upstream.read_head(exchange.service.memory)
     upstream.deadline = None
-    upstream.origin.standing.succeeded()
+    if upstream.origin.standing.failures:
+        exchange.service.upstreams.succeeded(upstream)
     exchange.service.count_upstream(exchange)
     return head
 

@@ -20,7 +20,7 @@ class HealthChecks:
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
-        self._running: dict[Upstream, tuple[Health, asyncio.Task[None]]] = {}
+        self._running: dict[Upstream, tuple[tuple[Health, bytes], asyncio.Task[None]]] = {}
 
     def follow(self, policy: Policy) -> None:
         """Ask as this policy says, from now on. Those that it asks in the same way as the last one go on."""
@@ -29,15 +29,15 @@ class HealthChecks:
             if application.health is not None:
                 for upstream in application.upstreams:
                     wanted.setdefault(upstream, (application.health, _request(application, application.health)))
-        for upstream, (health, task) in list(self._running.items()):
-            if upstream not in wanted or wanted[upstream][0] != health:
+        for upstream, (check, task) in list(self._running.items()):
+            if wanted.get(upstream) != check:
                 task.cancel()
                 del self._running[upstream]
                 self._upstreams.forget_health(upstream)
-        for upstream, (health, request) in wanted.items():
+        for upstream, check in wanted.items():
             if upstream not in self._running:
-                task = asyncio.get_running_loop().create_task(self._ask(upstream, health, request))
-                self._running[upstream] = (health, task)
+                task = asyncio.get_running_loop().create_task(self._ask(upstream, *check))
+                self._running[upstream] = (check, task)
 
     def stop(self) -> None:
         for _, task in self._running.values():

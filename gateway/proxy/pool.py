@@ -22,36 +22,41 @@ PROBES_FAILED, PROBES_PASSED = 2, 2
 class Standing:
     """What is known of one origin: by the requests that it was sent (passive), and by health checks (active)."""
 
-    __slots__ = ("_ejections", "_failures", "_probes", "ejected_until", "is_healthy")
+    __slots__ = ("_ejections", "_probes", "ejected_until", "failures", "is_healthy")
 
     def __init__(self) -> None:
-        self._failures = self._ejections = self._probes = 0
+        self.failures = self._ejections = self._probes = 0
+        """In a row: requests, times that it was passed over for them, checks that contradict `is_healthy`."""
         self.ejected_until = float("-inf")
         self.is_healthy = True
         """What the health checks say; they need some in a row to say otherwise."""
 
     def __repr__(self) -> str:
-        return f"<Standing failures={self._failures} healthy={self.is_healthy}>"
+        return f"<Standing failures={self.failures} healthy={self.is_healthy}>"
 
     def is_available(self, now: float) -> bool:
         return self.is_healthy and self.ejected_until <= now
 
     def succeeded(self) -> None:
-        self._failures = self._ejections = 0
+        self.failures = self._ejections = 0
+        self.ejected_until = float("-inf")
 
     def failed(self, now: float) -> None:
-        """It did not take a connection, or gave no proper answer. One that comes back from its ejection has one try."""
-        self._failures += 1
-        if self._failures >= FAILURES or self._ejections:
-            seconds = EJECTED_SECONDS * 2**self._ejections
-            self.ejected_until = now + min(seconds, MOST_EJECTED_SECONDS)
-            self._ejections, self._failures = min(self._ejections + 1, 8), 0
+        """It did not take a connection, or gave no proper answer. The first failure after an ejection ejects again."""
+        if now < self.ejected_until:
+            return  # The request was under way before, or there is no other origin: that is known already.
+        self.failures += 1
+        if self.failures >= FAILURES:
+            self.ejected_until = now + min(EJECTED_SECONDS * 2**self._ejections, MOST_EJECTED_SECONDS)
+            self._ejections = min(self._ejections + 1, 8)
 
     def probed(self, *, passed: bool) -> None:
-        """The result of one health check."""
+        """The result of one health check. Checks that bring it back also end an ejection."""
         self._probes = 0 if passed is self.is_healthy else self._probes + 1
         if self._probes >= (PROBES_PASSED if passed else PROBES_FAILED):
             self.is_healthy, self._probes = passed, 0
+            if passed:
+                self.succeeded()
 
 
 class Pool(Generic[Connection]):
@@ -59,34 +64,35 @@ class Pool(Generic[Connection]):
 
     def __init__(self, limit: int, idle_seconds: float) -> None:
         self._limit, self._idle_seconds = limit, idle_seconds
-        self._idle: dict[Connection, tuple[str, float]] = {}
-        """The partition that each belongs to, and since when it is idle."""
+        self._idle: dict[str, dict[Connection, float]] = {}
+        """By partition, the one used last at the end; since when each is idle."""
+        self._idle_count = 0
         self.busy = 0
 
     def __repr__(self) -> str:
-        return f"<Pool idle={len(self._idle)} busy={self.busy} limit={self._limit}>"
+        return f"<Pool idle={self._idle_count} busy={self.busy} limit={self._limit}>"
 
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.busy + len(self._idle) < self._limit
-
-    @property
-    def has_idle(self) -> bool:
-        return bool(self._idle)
+        return self.busy + self._idle_count < self._limit
 
     def take(self, partition: str = "") -> Connection | None:
         """The idle connection of this partition that was used last, now busy."""
-        for connection, (owner, _) in reversed(self._idle.items()):
-            if owner == partition:
-                del self._idle[connection]
-                self.busy += 1
-                return connection
-        return None
+        idle = self._idle.get(partition)
+        if not idle:
+            return None
+        connection, _ = idle.popitem()
+        self._idle_count -= 1
+        self.busy += 1
+        if not idle and partition:
+            del self._idle[partition]
+        return connection
 
     def oldest(self) -> Connection | None:
         """The idle connection that nobody has used for the longest: to be closed where another partition needs room."""
-        return next(iter(self._idle), None)
+        firsts = [next(iter(idle.items())) for idle in self._idle.values() if idle]
+        return min(firsts, key=lambda first: first[1])[0] if firsts else None
 
     def opening(self) -> None:
         """A new connection is being opened and counts as busy from here on."""
@@ -94,19 +100,31 @@ class Pool(Generic[Connection]):
 
     def closed(self, connection: Connection | None) -> None:
         """A connection is gone: an idle one, or (also before it was opened) a busy one."""
-        if connection is None or self._idle.pop(connection, None) is None:
-            self.busy -= 1
+        if connection is not None:
+            for partition, idle in self._idle.items():
+                if idle.pop(connection, None) is not None:
+                    self._idle_count -= 1
+                    if not idle and partition:
+                        del self._idle[partition]
+                    return
+        self.busy -= 1
 
     def give_back(self, connection: Connection, now: float, partition: str = "") -> None:
         self.busy -= 1
-        self._idle[connection] = (partition, now)
+        self._idle_count += 1
+        self._idle.setdefault(partition, {})[connection] = now
 
     def outdated(self, now: float) -> list[Connection]:
         """Idle connections that nobody used for a while; the caller closes them."""
-        return [connection for connection, (_, since) in self._idle.items() if now - since > self._idle_seconds]
+        return [
+            connection
+            for idle in self._idle.values()
+            for connection, since in idle.items()
+            if now - since > self._idle_seconds
+        ]
 
     def idle(self) -> list[Connection]:
-        return list(self._idle)
+        return [connection for idle in self._idle.values() for connection in idle]
 
 
 class Candidate(Protocol):

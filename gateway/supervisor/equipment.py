@@ -167,7 +167,6 @@ class Equipment:
         if settings.tls.local_ca:
             names = certificate_names(configuration)
             return [issue(settings.state_dir, names, self._keyring.load("tls"), self._clock, self._entropy)]
-        certificates = []
         certificates = [_read(each, "tls.certificates") for each in settings.tls.certificates]
         ServerTls(certificates)
         return certificates

@@ -12,6 +12,7 @@ from gateway.foundation.errors import GatewayError
 from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
 from gateway.policy.endpoints import Upstream
+from gateway.policy.match import Policy
 from gateway.policy.path import NormalPath
 from gateway.policy.reasons import Reason
 from gateway.proxy.connection import ClientConnection
@@ -143,9 +144,16 @@ class Worker(Child):
         service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
         self._directory.idle_seconds = settings.sessions.idle
         service.snapshot = self.configuration.snapshot(self.version)
+        self._forget_upstreams(service.snapshot.policy)
         self._checks.follow(service.snapshot.policy)
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
         await service.live.policy_changed()
+
+    def _forget_upstreams(self, policy: Policy) -> None:
+        """Those that are in no application any more: their connections, and what is told of them."""
+        named = {(each.name, upstream) for each in policy.applications.values() for upstream in each.upstreams}
+        self.service.upstreams.keep({upstream for _, upstream in named})
+        self.metrics.keep("gateway_upstream_up", {(name, str(upstream)) for name, upstream in named})
 
     # Changes and time.
 

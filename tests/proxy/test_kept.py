@@ -7,7 +7,7 @@ from gateway.http1 import limits
 from gateway.policy.compile import compile_policy
 from gateway.policy.schema import PolicyFile
 from gateway.proxy.stream import READ_AHEAD
-from gateway.proxy.upstreams import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 from .rig import DOMAIN, FRIEND, TestGateway
 from .wire import HOST, Client, Peer, answer, request

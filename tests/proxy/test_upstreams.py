@@ -9,7 +9,8 @@ import pytest
 from gateway.foundation.clock import FixedClock
 from gateway.policy.endpoints import Upstream
 from gateway.proxy import upstreams as module
-from gateway.proxy.upstreams import Fault, UpstreamConnection, UpstreamError, Upstreams
+from gateway.proxy.upstream import Fault, UpstreamConnection, UpstreamError
+from gateway.proxy.upstreams import Upstreams
 
 from .rig import to_applications
 from .wire import Application
