@@ -14,7 +14,7 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.keyring import KeySet
 from gateway.foundation.principal import Principal
 from gateway.identity.credentials import service_token_hash, session_label, token_hash
-from gateway.identity.follower import CURRENT_SECONDS, DEADLINE_SECONDS, Follower
+from gateway.identity.follower import CURRENT_SECONDS, Follower
 from gateway.identity.live_copy import LiveCopy
 from gateway.metrics import Metrics
 from gateway.store.reader import Reader
@@ -46,7 +46,7 @@ class Directory:
     def __init__(
         self, reader: Reader, session_keys: KeySet, clock: Clock, metrics: Metrics, *, idle_seconds: float
     ) -> None:
-        self._reader, self._keys, self._clock = reader, session_keys, clock
+        self._reader, self.session_keys, self._clock = reader, session_keys, clock
         self.idle_seconds = idle_seconds
         """A reload may change it."""
         self._follower = Follower(reader, clock, metrics, self._changed)
@@ -123,7 +123,7 @@ class Directory:
 
     def last_known_service(self, token: str) -> Principal | None:
         """A service token as it was last known, however long ago: for reading metrics while the store is away."""
-        copy, hashed = self._follower.copy, service_token_hash(self._keys, token)
+        copy, hashed = self._follower.copy, service_token_hash(self.session_keys, token)
         if copy is None or hashed is None:
             return None
         return self._unless_over(self._service_of(copy, copy.token_of(hashed)))
@@ -155,7 +155,7 @@ class Directory:
         return {session: self._held[session].last_used for session in used if session in self._held}
 
     async def _find_session(self, token: str, host: str) -> Principal | None:
-        hashed = token_hash(self._keys, session_label(host), token)
+        hashed = token_hash(self.session_keys, session_label(host), token)
         if hashed is None:
             return None
         session, copy = await self._find(hashed, LiveCopy.session_of)
@@ -173,7 +173,7 @@ class Directory:
         return principal
 
     async def _find_service(self, token: str) -> Principal | None:
-        hashed = service_token_hash(self._keys, token)
+        hashed = service_token_hash(self.session_keys, token)
         if hashed is None:
             return None
         found, copy = await self._find(hashed, LiveCopy.token_of)
@@ -213,7 +213,7 @@ class Directory:
         if held.principal is not None and now - held.last_used >= self.idle_seconds:
             session = held.principal.session
             if now - held.asked_at >= _ASK_AGAIN_SECONDS:
-                recorded = await self._reader.ask(lambda reader: reader.last_used(session), DEADLINE_SECONDS)
+                recorded = await self._reader.ask(lambda reader: reader.last_used(session))
                 held.asked_at, held.last_used = now, max(held.last_used, recorded or 0.0)
         return now - held.last_used >= self.idle_seconds
 

@@ -1,13 +1,14 @@
 """What a worker knows of people, sessions, tokens and tenants: a state of the store, and the steps to the next one.
 
-Law: a copy stands at one position of the change feed. What was loaded while the feed took a step is loaded again, so
-that a revocation can't fall between a read and the position that it is filed under.
+Law: a copy stands at one position of the change feed, and each step is read in one transaction, so that a revocation
+can't fall between a read and the position that it is filed under, however often somebody writes meanwhile.
 
 Law: a step is taken only if what it changed is what the store's tally changed (`store.seals`). Otherwise a notice of a
 change was missed, or a row was put back as it once was: everything is loaded anew, and if that doesn't add up either,
-what is not as it was remembered counts as ended.
+what is not as it was remembered counts as ended, whatever is said of it afterwards, until it all adds up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,10 +22,6 @@ from gateway.store.tenants import Tenant
 from gateway.store.tokens import ServiceToken
 
 Value = TypeVar("Value")
-
-_TRIES = 3
-"""Rounds of loading before a store that changes all the time is taken as it is: each value is then at least as new
-as the position, and the next poll, a quarter of a second later, brings the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class News:
     broken: frozenset[str] = frozenset()
     """Ids of those that are not genuine, and None above."""
     tally: Tally | None = None
-    """At this position; None if the store did not rest long enough to tell."""
+    """At this position; None if nobody has written anything since."""
 
 
 class LiveCopy:
@@ -54,6 +51,8 @@ class LiveCopy:
         self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
         self.broken = state.broken
         """Ids of what is not genuine, and counts as ended."""
+        self._doubtful = frozenset[str]()
+        """Ids of what is there, with a seal of ours, and is not what it was remembered to be."""
         self._elements = state.elements
         self._sum = sum(state.elements.values()) % MODULUS
         self._gap = state.tally.live - self._sum
@@ -121,7 +120,9 @@ class LiveCopy:
     def remember(self, older: "LiveCopy") -> frozenset[str]:
         """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""
         keys = self._elements.keys() | older._elements.keys()
-        doubtful = frozenset(key for key in keys if self._elements.get(key) != older._elements.get(key))
+        changed = frozenset(key for key in keys if self._elements.get(key) != older._elements.get(key))
+        # The older one remembers those, too, as they were found, and not as they should be.
+        self._doubtful = doubtful = changed | older._doubtful
         for key in doubtful:
             self._put_session(key, None)
             self._put_token(key, None)
@@ -132,16 +133,17 @@ class LiveCopy:
 
     def apply(self, news: News) -> frozenset[str]:
         """Step to the position of the news. The ids of all that changed."""
-        for session, live in news.sessions:
+        for session, live in self._undoubted(news.sessions):
             self._put_session(session, live)
-        for person, found in news.people:
+        for person, found in self._undoubted(news.people):
             _put(self.people, person, found)
-        for token, service in news.tokens:
+        for token, service in self._undoubted(news.tokens):
             self._put_token(token, service)
         for name, tenant in news.tenants:
-            self.tenants = self.tenants - {name} if tenant is None else self.tenants | {name}
+            is_over = tenant is None or tenant_id(name) in self._doubtful
+            self.tenants = self.tenants - {name} if is_over else self.tenants | {name}
         self._take_elements(news.elements)
-        self.broken = self.broken - {key for key, _ in news.elements} | news.broken
+        self.broken = self.broken - {key for key, _ in news.elements} | news.broken | self._doubtful
         self.version, self.position = news.version, news.position
         self.stamp = self.stamp if news.tally is None else news.tally.stamp
         return frozenset(change_id(change) for change in news.changes)
@@ -166,6 +168,9 @@ class LiveCopy:
         for token in tokens:
             self._put_token(token, None)
         return frozenset((*sessions, *tokens))
+
+    def _undoubted(self, found: tuple[tuple[str, Value | None], ...]) -> Iterator[tuple[str, Value | None]]:
+        return ((key, None if key in self._doubtful else value) for key, value in found)
 
     def _take_elements(self, elements: tuple[tuple[str, int], ...]) -> None:
         for key, element in elements:
@@ -195,26 +200,19 @@ class LiveCopy:
 
 
 def load_copy(reader: Reader, now: float) -> LiveCopy:
-    """Everything, in one transaction. The version is read first: what changes meanwhile shows at the next poll."""
-    version = reader.data_version()
-    return LiveCopy(reader.load_all_live(now), version)
+    """Everything, in one transaction."""
+    with reader.one_moment():
+        return LiveCopy(reader.load_all_live(now), reader.data_version())
 
 
 def read_news(reader: Reader, version: int, position: int) -> News | None:
     """What happened since; None if the feed does not reach back that far, and only `load_copy` helps."""
-    seen = reader.data_version()
-    if seen == version:
-        return News(version, position)
-    changes: tuple[Change, ...] = ()
-    for _ in range(_TRIES):
+    with reader.one_moment():
+        seen = reader.data_version()
+        if seen == version:
+            return News(version, position)
         feed = reader.changes_since(position)
-        if feed.truncated:
-            return None
-        changes, position = changes + feed.changes, feed.position
-        news, is_still = _load(reader, News(seen, position, changes))
-        if is_still:
-            break
-    return news
+        return None if feed.truncated else _load(reader, News(seen, feed.position, feed.changes))
 
 
 def change_id(change: Change) -> str:
@@ -225,8 +223,8 @@ def tenant_id(name: str) -> str:
     return seal_id("tenant", name)
 
 
-def _load(reader: Reader, news: News) -> tuple[News, bool]:
-    """With the present values of all that changed, and whether they are all of the news' own position."""
+def _load(reader: Reader, news: News) -> News:
+    """With the present values of all that changed."""
     sessions = [(key, reader.load_session_by_id(key)) for key in _keys(news.changes, "session")]
     people = [(key, reader.load_person(key)) for key in _keys(news.changes, "person")]
     tokens = [(key, reader.load_token_by_id(key)) for key in _keys(news.changes, "token")]
@@ -237,9 +235,7 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
         *tokens,
         *((tenant_id(key), each) for key, each in tenants),
     ]
-    tally = reader.tally()
-    is_still = all(each.position == news.position for each in (tally, *(each for _, each in found)))
-    loaded = replace(
+    return replace(
         news,
         sessions=tuple((key, each.value) for key, each in sessions),
         people=tuple((key, each.value) for key, each in people),
@@ -247,9 +243,8 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
         tenants=tuple((key, each.value) for key, each in tenants),
         elements=tuple((key, each.element) for key, each in found),
         broken=frozenset(key for key, each in found if each.is_broken),
-        tally=tally.value if is_still else None,
+        tally=reader.tally(),
     )
-    return loaded, is_still
 
 
 def _keys(changes: tuple[Change, ...], kind: ChangeKind) -> list[str]:

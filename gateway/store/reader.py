@@ -35,9 +35,8 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Value]):
-    """A value as it was at `position` of the feed; None if there is no such thing, it has ended, or is not genuine."""
+    """A value; None if there is no such thing, it has ended, or is not genuine."""
 
-    position: int
     value: Value | None
     element: int = 0
     """What it adds to the tally."""
@@ -72,7 +71,7 @@ class Reader:
 
     def __init__(self, url: str, state_dir: Path, seals: Seals) -> None:
         self._url, self._state_dir, self._seals = url, state_dir, seals
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._thread = JobThread("store-reader")
         with mapped():
             self._open()
@@ -98,9 +97,17 @@ class Reader:
             connection.close()
             engine.dispose()
 
-    async def ask(self, question: Callable[["Reader"], Result], deadline: float = 0.5) -> Result:
+    async def ask(self, question: Callable[["Reader"], Result], deadline: float | None = None) -> Result:
         """Any of the calls below on the reader's own thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda _: question(self), deadline)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is asked within is answered as of one moment, whatever others write meanwhile."""
+        with self._my_turn():
+            self._backend.check()
+            with self._connection.begin():
+                yield
 
     def data_version(self) -> int:
         """Another number whenever somebody has committed something: that, and not what."""
@@ -112,9 +119,9 @@ class Reader:
     def position(self) -> int:
         return self._read(changes.position)
 
-    def tally(self) -> Loaded[Tally]:
+    def tally(self) -> Tally:
         """Raises StoreTampered."""
-        return self._read(lambda connection: Loaded(changes.position(connection), seals.tally(connection)))
+        return self._read(seals.tally)
 
     def load_all_live(self, now: float) -> LiveState:
         with _no_collection():
@@ -148,17 +155,18 @@ class Reader:
         content: Callable[[Value], Content | None],
     ) -> Loaded[Value]:
         def work(connection: Connection) -> Loaded[Value]:
-            value, position = load(connection, key), changes.position(connection)
+            value = load(connection, key)
             held = seals.held(connection, kind, (key,)).get(key, seals.NOTHING)
             is_genuine = held.fits(self._seals, None if value is None else content(value))
-            return Loaded(position, value if is_genuine else None, held.element(self._seals), not is_genuine)
+            return Loaded(value if is_genuine else None, held.element(self._seals), not is_genuine)
 
         return self._read(work)
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         with self._my_turn():
-            self._backend.check()
-            with self._connection.begin():
+            if self._connection.in_transaction():
+                return work(self._connection)
+            with self.one_moment():
                 return work(self._connection)
 
     @contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from gateway.config import schema
 from gateway.config.load import master_key
 from gateway.config.schema import Settings
 from gateway.config.values import ListenAddress
@@ -23,8 +22,9 @@ from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
-from gateway.proxy.tls import Certificate, ServerTls, client_context
+from gateway.proxy.tls import Certificate, client_context
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
+from gateway.supervisor.certificates import read_certificates, remarks
 from gateway.supervisor.local_ca import issue
 from gateway.supervisor.roster import Role, Seat
 from gateway.supervisor.users import Identities, Identity, furnish, identities, user_name
@@ -167,24 +167,23 @@ class Equipment:
         if settings.tls.local_ca:
             names = certificate_names(configuration)
             return [issue(settings.state_dir, names, self._keyring.load("tls"), self._clock, self._entropy)]
-        certificates = [_read(each, "tls.certificates") for each in settings.tls.certificates]
-        ServerTls(certificates)
+        certificates = read_certificates(settings)
+        for is_warning, remark in remarks(settings, certificates, self._clock.now()):
+            log.log(logging.WARNING if is_warning else logging.INFO, "tls.certificates: %s", remark)
         return certificates
 
     def _read_upstream_certificate(self) -> Certificate | None:
-        section = self._settings.tls.upstream_certificate
-        if section is None:
+        named = self._settings.tls.upstream_certificate
+        if named is None:
             return None
-        certificate = _read(section, "tls.upstream_certificate")
-        client_context(own=certificate)
+        try:
+            certificate = Certificate(named.certificate.read_bytes(), named.private_key.read_bytes())
+            client_context(own=certificate)
+        except OSError as error:
+            raise GatewayError(f"tls.upstream_certificate: {error.filename}: {error.strerror}") from error
+        except GatewayError as error:
+            raise GatewayError(f"tls.upstream_certificate: {error}") from error
         return certificate
-
-
-def _read(section: schema.Certificate, setting: str) -> Certificate:
-    try:
-        return Certificate(section.certificate.read_bytes(), section.private_key.read_bytes())
-    except OSError as error:
-        raise GatewayError(f"{setting}: {error.filename}: {error.strerror}") from error
 
 
 class StateLock:

@@ -33,6 +33,8 @@ ROOT = NormalPath(b"/", ("",))
 
 class Worker(Child):
     role = "worker"
+    floor_bytes = 8 << 20
+    """What is below it stays for the others: checkpoints, the store, a process that has to be replaced."""
 
     async def begin(self) -> None:
         loop, settings = asyncio.get_running_loop(), self.settings
@@ -143,6 +145,7 @@ class Worker(Child):
         service.timeouts = self._timeouts()
         service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
         self._directory.idle_seconds = settings.sessions.idle
+        self._directory.session_keys = self.keys("session")
         service.snapshot = self.configuration.snapshot(self.version)
         self._forget_upstreams(service.snapshot.policy)
         self._checks.follow(service.snapshot.policy)
