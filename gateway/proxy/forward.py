@@ -139,8 +139,6 @@ async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> 
         upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
     head = await upstream.read_head(exchange.service.memory)
     upstream.deadline = None
-    if upstream.origin.standing.failures:
-        exchange.service.upstreams.succeeded(upstream)
     exchange.service.count_upstream(exchange)
     return head
 
@@ -149,6 +147,8 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
     upstream, reply = _upstream(exchange), exchange.reply
     framing, is_reusable, reply_head = _passage(exchange, upstream, head)
+    if upstream.origin.standing.failures:
+        exchange.service.upstreams.succeeded(upstream)
     if exchange.body is not None and not exchange.body.is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
@@ -187,6 +187,7 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
     try:
         framing = response_framing(head, method)
     except BadMessage as error:
+        exchange.service.upstreams.failed(upstream, Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
     is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
     lines = [*_reply_lines(exchange, head), hygiene.HSTS]
@@ -198,6 +199,7 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
 async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
     """101: from here on the two sides talk to each other. Only a WebSocket that was asked for may switch."""
     if not exchange.admitted.is_websocket or not hygiene.accepts_websocket(exchange.admitted.head, head):
+        exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, "unasked 101")
     if exchange.connection.buffer:
         exchange.fault = "early-bytes"

@@ -140,9 +140,11 @@ def in_order(candidates: Sequence[Any], now: float, turn: int) -> list[Any]:
     """Which to try, and then which: those that are doing well before the others, the least outstanding requests first.
     `turn` parts those that are alike. None is left out: what we think of them may be wrong, and an application that is
     refused everywhere is down."""
-    count = len(candidates)
-    order = sorted(
-        range(count),
-        key=lambda at: (not candidates[at].standing.is_available(now), candidates[at].busy, (at - turn) % count),
-    )
-    return [candidates[at] for at in order]
+    well = [each for each in candidates if each.standing.is_available(now)]
+    others = [each for each in candidates if not each.standing.is_available(now)]
+    return _least_busy_first(well, turn) + _least_busy_first(others, turn)
+
+
+def _least_busy_first(group: list[Any], turn: int) -> list[Any]:
+    order = sorted(range(len(group)), key=lambda at: (group[at].busy, (at - turn) % len(group)))
+    return [group[at] for at in order]

@@ -272,7 +272,8 @@ class Upstreams:
     async def _open(self, origin: Origin, partition: str) -> UpstreamConnection:
         """One that is counted already."""
         try:
-            connection = await asyncio.wait_for(self._connect(origin, partition), self.connect_seconds)
+            async with asyncio.timeout(self.connect_seconds):
+                connection = await self._connect(origin, partition)
         except BaseException as error:
             self._closed(origin, None)
             if not isinstance(error, OSError):
