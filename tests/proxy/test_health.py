@@ -172,7 +172,7 @@ async def test_one_that_takes_no_connection_fails(gateway: TestGateway) -> None:
 async def test_one_that_fails_twice_is_passed_over_and_one_that_passes_twice_is_back(gateway: TestGateway) -> None:
     upstreams, first, second = gateway.service.upstreams, gateway.application, Application()
     await second.start()
-    first.answers(answer(b"first"))
+    gateway.limits(connections=1000)
     reported: list[tuple[Upstream, bool]] = []
     upstreams._report = lambda *report: reported.append(report)
     gateway.takes_policy(gateway.policy(upstream=[str(there(first)), str(there(second))]))
