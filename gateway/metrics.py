@@ -7,7 +7,7 @@ This is the only importer of prometheus_client. Labels are bounded: never a user
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +45,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         "gateway_upstream_seconds", "histogram", "Time until the application's response head.", ("application",)
+    ),
+    Definition(
+        "gateway_upstream_faults_total",
+        "counter",
+        "Requests that an application failed, by the fault that their records name.",
+        ("application", "fault"),
     ),
     Definition("gateway_decisions_total", "counter", "Decisions by their published reason.", ("reason",)),
     Definition("gateway_connections", "gauge", "Open client connections."),
@@ -84,7 +90,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "gateway_upstream_up",
         "gauge",
-        "1 if the last attempt to reach the upstream worked.",
+        "1 if the last attempt to reach the upstream worked, and its health checks, if any, say that it is well.",
         ("application", "upstream"),
         merge="min",
     ),
@@ -156,6 +162,10 @@ class Metrics:
     def replace(self, name: str, value: float, *labels: str) -> None:
         """Set this series and forget the metric's others: for `gateway_config_info`."""
         self._values[name] = {_checked(name, labels): [value]}
+
+    def keep(self, name: str, labels: Collection[tuple[str, ...]]) -> None:
+        """Forget the metric's series with other labels than these: of what there is no more."""
+        self._values[name] = {each: cell for each, cell in self._values[name].items() if each in labels}
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         self.histogram(name, *labels)(value)

@@ -99,6 +99,8 @@ class TLSSection(Section):
     """The certificates of a real installation."""
     upstream_ca: PlacedPath | None = None
     """PEM: roots that applications' certificates may come from, beside those of the system."""
+    upstream_certificate: Certificate | None = None
+    """Our own, for applications that ask who we are (mTLS)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -10,7 +10,7 @@ from gateway.policy.match import Policy
 from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.restrict import Restriction, Window
-from gateway.policy.routes import Application, Route, grow
+from gateway.policy.routes import Application, Health, Route, grow
 from gateway.policy.rules import AllOf, AnyOf, Authenticated, FreshCode, Permission, Rule, Step
 
 PORTAL = "gateway.portal"
@@ -50,6 +50,7 @@ def _application(section: schema.Application) -> Application:
         name=section.name,
         host=section.host,
         upstreams=section.upstream,
+        health=Health(section.health.path, section.health.every, section.health.timeout) if section.health else None,
         folds_case=section.case == "fold",
         cors_origins=cors_origins,
         origins=cors_origins | set(section.origins),
@@ -84,6 +85,7 @@ def _route(application: schema.Application, section: schema.Route, route_id: str
         rule=None if is_public else compile_rule(section.allow),
         why=section.why,
         restrictions=tuple(_restriction(each) for each in (application.restrict, section.restrict) if each is not None),
+        is_isolated=section.isolate is not None,
         matched=Step(f"route {route_id}", Verdict.ALLOW, Reason.PUBLIC if is_public else Reason.GRANTED),
     )
 

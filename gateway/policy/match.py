@@ -36,6 +36,12 @@ class Match(NamedTuple):
         return self.application.upstreams if self.application is not None else ()
 
     @property
+    def partition(self) -> str:
+        """Whose connections to the application the request may use: the customer's alone where the route says
+        `isolate`, else, empty, those that all share."""
+        return (self.tenant or "-") if self.route is not None and self.route.is_isolated else ""
+
+    @property
     def is_own(self) -> bool:
         """Whether an application of the gateway's own answers, on whatever host."""
         return self.application is not None and self.application.is_own

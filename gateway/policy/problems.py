@@ -130,12 +130,19 @@ def _fixed_tenants(draft: Draft) -> Iterator[Problem]:
                 f"this route can't match: it is for {route.tenant!r} and its application for {application.tenant!r}"
             )
             yield Problem(message, f"{place}.tenant")
+        names = (route.tenant, application.tenant, application.host.startswith(TENANT_LABEL), route.path.has_tenant)
+        if route.isolate is not None and not any(names):
+            message = "isolate parts the customers' connections, but no request of this route belongs to one"
+            yield Problem(message, f"{place}.isolate", f"give it {TENANT_LABEL}, or leave isolate out")
 
 
 def _details(draft: Draft) -> Iterator[Problem]:
     for place, application in draft.applications():
         upstreams = ((f"{place}.upstream[{i}]", str(each)) for i, each in enumerate(application.upstream))
         yield from _repeated(upstreams, "an upstream is there twice")
+        if application.health is not None and application.health.timeout > application.health.every:
+            message = "a health check can't take longer than the time between two"
+            yield Problem(message, f"{place}.health.timeout", "make it shorter than every")
         for index, domain in enumerate(application.cookie_domains):
             if not f".{application.host}".endswith(f".{domain}"):
                 message = f"no browser takes a cookie for {domain!r} from {application.host!r} (RFC 6265 5.3)"

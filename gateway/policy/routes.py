@@ -32,6 +32,8 @@ class Route:
     """None: public."""
     why: str | None
     restrictions: tuple[Restriction, ...]
+    is_isolated: bool
+    """Whether connections to the application that it uses serve one customer only."""
     matched: Step
     """The first step of every trace of this route."""
 
@@ -88,6 +90,15 @@ class Node:
                 child.add_places(segments, places, depth + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How each upstream is asked, by itself, whether it is well. Seconds."""
+
+    path: str
+    every: int
+    timeout: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Application:
     """Compares by identity: a policy has each application once."""
@@ -96,6 +107,7 @@ class Application:
     host: str
     """As in the file: a name, or `{tenant}.` and a name."""
     upstreams: tuple[Upstream, ...]
+    health: Health | None
     folds_case: bool
     cors_origins: frozenset[str]
     """Whose preflights the gateway answers."""

@@ -170,6 +170,8 @@ class Route(Section):
     restrict: Restrict | None = None
     encoded: Items[Encoded] = ()
     """Which of `%2F`, `%5C` and `;` the route takes."""
+    isolate: Literal["tenant"] | None = None
+    """Connections to the application that carry such requests serve one customer only."""
 
     @validates_model(mode="after")
     def _public_says_why(self) -> Self:
@@ -182,10 +184,26 @@ class Cors(Section):
     origins: Some[Annotated[str, _read(parse_origin)]]
 
 
+def _probe_path(text: str) -> str:
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" #"):
+        raise ValueError(f"{text!r} is no path to ask for: write one like /healthz")
+    return text
+
+
+class Health(Section):
+    """A request that each worker sends to each upstream; one that fails twice is passed over until it passes twice."""
+
+    path: Annotated[str, AfterValidator(_probe_path)]
+    """Answered with 2xx or 3xx by an upstream that is well."""
+    every: Seconds = 10
+    timeout: Seconds = 2
+
+
 class Application(Section):
     name: Name
     host: Annotated[str, _read(parse_host)]
     upstream: Some[Annotated[Upstream, _read(parse_upstream)]]
+    health: Health | None = None
     routes: Some[Route]
     tenant: Annotated[str, _read(parse_tenant)] | None = None
     case: Literal["exact", "fold"] = "exact"

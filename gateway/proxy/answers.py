@@ -29,7 +29,7 @@ from gateway.proxy.refusals import (
     render,
     upstream_notice,
 )
-from gateway.proxy.upstreams import Fault
+from gateway.proxy.upstream import Fault
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange

@@ -32,7 +32,7 @@ from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ruling import Ruling
 from gateway.proxy.tunnel import POLICY_VIOLATION
-from gateway.proxy.upstreams import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection

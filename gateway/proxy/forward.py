@@ -1,8 +1,8 @@
 """Steps 7 and 8 of an exchange: send the request that was decided on, and stream the answer back.
 
 Law: an upload runs in a task of its own beside the answer; a final answer ends it, and then neither connection is used
-again. A request is sent a second time only if it is safe, has no body, and went out on a pooled connection that had
-ended before a byte of an answer came (RFC 9112 9.3.1).
+again. A request is sent a second time, once, only if it is safe, has no body, and went out on a pooled
+connection that had ended before a byte of an answer came (RFC 9112 9.3.1).
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from gateway.proxy.body import ClientGone, RequestBody, TooLarge
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.tunnel import tunnel
-from gateway.proxy.upstreams import Fault, Passage, UpstreamConnection, UpstreamError
+from gateway.proxy.upstream import Fault, Passage, UpstreamConnection, UpstreamError
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -57,6 +57,9 @@ def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge |
             answers.answer(exchange, Refusal(Reason.TOO_LARGE, 413))
         case UpstreamError():
             exchange.fault = exchange.fault or error.fault.kind
+            if not exchange.cut_reason:
+                labels = (exchange.application.name, error.fault.kind)
+                exchange.service.metrics.count("gateway_upstream_faults_total", *labels)
             if exchange.cut_reason or exchange.reply.has_begun:
                 exchange.reply.reset()
             else:
@@ -66,23 +69,31 @@ def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge |
 async def _first_head(exchange: "Exchange") -> ResponseHead:
     """Send the request, on a connection that is open already if there is one. Raises UpstreamError."""
     request, upstreams, candidates = exchange.admitted, exchange.service.upstreams, exchange.application.upstreams
-    taken = upstreams.take_idle(candidates)
-    if taken is not None:
-        connection, exchange.origin = exchange.upstream, _ = taken
-        try:
-            _send(exchange, request, connection)
-            return await _response_head(exchange, connection)
-        except UpstreamError as error:
-            may_repeat = request.method in SAFE_METHODS and exchange.body is None
-            if not may_repeat or connection.buffer or error.fault is not Fault.CLOSED or exchange.cut_reason:
-                raise
-            connection.abort()
-    connection, exchange.origin = exchange.upstream, _ = await upstreams.open(candidates)
+    partition = exchange.decided.partition
+    connection = upstreams.take_idle(candidates, partition) or await upstreams.open(candidates, partition)
+    try:
+        return await _ask(exchange, request, connection)
+    except UpstreamError as error:
+        may_repeat = request.method in SAFE_METHODS and exchange.body is None
+        has_ended = error.fault is Fault.CLOSED and not connection.is_new and not connection.buffer
+        if not may_repeat or not has_ended or exchange.cut_reason:
+            raise
+    connection.abort()
+    return await _ask(exchange, request, await upstreams.open(candidates, partition, connection))
+
+
+async def _ask(exchange: "Exchange", request: Request, connection: UpstreamConnection) -> ResponseHead:
+    exchange.upstream, exchange.origin = connection, connection.origin.upstream
     if exchange.cut_reason or exchange.origin not in exchange.application.upstreams:
         # Its authority has ended, or another configuration has come, while the connection was made.
         raise UpstreamError(Fault.CLOSED)
     _send(exchange, request, connection)
-    return await _response_head(exchange, connection)
+    try:
+        return await _response_head(exchange, connection)
+    except UpstreamError as error:
+        if not exchange.cut_reason and exchange.upload_error is None:
+            exchange.service.upstreams.failed(connection, error.fault)
+        raise
 
 
 def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
@@ -136,6 +147,8 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     """A final answer, to its end."""
     upstream, reply = _upstream(exchange), exchange.reply
     framing, is_reusable, reply_head = _passage(exchange, upstream, head)
+    if upstream.origin.standing.failures:
+        exchange.service.upstreams.succeeded(upstream)
     if exchange.body is not None and not exchange.body.is_complete:
         reply.may_keep_alive = is_reusable = False
     elif exchange.service.is_draining:
@@ -174,6 +187,7 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
     try:
         framing = response_framing(head, method)
     except BadMessage as error:
+        exchange.service.upstreams.failed(upstream, Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
     is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
     lines = [*_reply_lines(exchange, head), hygiene.HSTS]
@@ -185,6 +199,7 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
 async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
     """101: from here on the two sides talk to each other. Only a WebSocket that was asked for may switch."""
     if not exchange.admitted.is_websocket or not hygiene.accepts_websocket(exchange.admitted.head, head):
+        exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, "unasked 101")
     if exchange.connection.buffer:
         exchange.fault = "early-bytes"

@@ -32,6 +32,7 @@ class Ruling:
         "is_tenant_known",
         "made_at",
         "match",
+        "partition",
         "principal",
         "record",
         "request",
@@ -46,6 +47,8 @@ class Ruling:
         self.decision: Decision = decide(snapshot.policy, question)
         self.is_allow = self.decision.verdict is Verdict.ALLOW
         self.until = inf if self.decision.until is None else self.decision.until
+        self.partition = self.match.partition
+        """Whose connections to the application it may use."""
         self.record = b""
         """What the records of all these decisions share (`events.ruling`)."""
         self.head = b""

@@ -112,12 +112,14 @@ def _server_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
-def client_context(extra_roots: Path | None = None) -> ssl.SSLContext:
-    """For connections to upstreams: certificates are always verified."""
+def client_context(extra_roots: Path | None = None, own: Certificate | None = None) -> ssl.SSLContext:
+    """For connections to upstreams: certificates are always verified. `own` is shown to those that ask for one."""
     context = ssl.create_default_context()
     _restrict(context)
     if extra_roots is not None:
         context.load_verify_locations(cafile=extra_roots)
+    if own is not None:
+        _load(context, own)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.http1.websocket import FrameFollower, close_frame
 from gateway.proxy.stream import Wire
-from gateway.proxy.upstreams import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange

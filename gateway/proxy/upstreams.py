@@ -1,130 +1,52 @@
-"""Connections to applications: opened with a deadline, verified, pooled, closed at the first byte nobody asked for."""
+"""Connections to applications: which origin is next, how many there may be, and who waits for a place.
+
+Law: a connection counts in its origin's pool from before it is opened until it is lost, once. While anybody waits at an
+origin, it has neither room nor an idle connection: whatever becomes free is handed to who has waited longest, never
+to who comes just then.
+"""
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Callable
-from enum import Enum
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import NamedTuple
 
 from gateway.foundation.clock import Clock
-from gateway.http1 import limits
-from gateway.http1.framing import BodyDecoder, Framing
-from gateway.http1.messages import BadMessage, ResponseHead
-from gateway.http1.parser import END_OF_HEAD, LineMemory, parse_response_head
+from gateway.http1.parser import LineMemory
 from gateway.policy.endpoints import Upstream
-from gateway.policy.routes import Application
-from gateway.proxy.pool import Pool
-from gateway.proxy.stream import Wire
+from gateway.proxy.pool import Pool, Standing, in_order
+from gateway.proxy.upstream import Fault, UpstreamConnection, UpstreamError
 
 CONNECTIONS_PER_UPSTREAM = 1024
 """Busy and idle ones of one worker to one origin; Envoy's default for a cluster, twice nginx's for a whole worker."""
+WAITING_PER_UPSTREAM = 1024
+"""Requests that wait for a place, for as long as a connection may take to be made."""
 IDLE_SECONDS = 30.0
 """Shorter than the 60-75 s after which common servers close, so that we are seldom the one who is surprised."""
 
-
-class Fault(Enum):
-    """What an upstream did wrong: the kind for the record, and the status for the client (RFC 9110 15.6)."""
-
-    UNREACHABLE = ("upstream-unreachable", 502)
-    TLS = ("upstream-tls", 502)
-    CLOSED = ("upstream-closed", 502)
-    BAD_RESPONSE = ("upstream-bad-response", 502)
-    TIMEOUT = ("upstream-timeout", 504)
-    BUSY = ("upstream-busy", 503)
-
-    def __init__(self, kind: str, status: int) -> None:
-        self.kind = kind
-        self.status = status
+log = logging.getLogger(__name__)
 
 
-class UpstreamError(Exception):
-    """The application's fault, not the client's and not ours."""
+class Origin(Pool[UpstreamConnection]):
+    """One address that applications listen at, and the requests that wait for a place there."""
 
-    def __init__(self, fault: Fault, detail: str = "") -> None:
-        super().__init__(f"{fault.kind}: {detail}" if detail else fault.kind)
-        self.fault = fault
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__(CONNECTIONS_PER_UPSTREAM, IDLE_SECONDS)
+        self.upstream = upstream
+        self.standing = Standing()
+        self.waiting: dict[asyncio.Future[Place], str] = {}
+        """In their order, with the partition of each. One waits at several origins, and takes what comes first."""
+
+    def longest_waiting(self) -> asyncio.Future["Place"] | None:
+        for called in list(self.waiting):
+            if not called.done():
+                return called
+            del self.waiting[called]
+        return None
 
 
-class Passage(NamedTuple):
-    """How an answer is passed on: a pure function of its head, of the request's method and of the application."""
-
-    framing: Framing
-    is_reusable: bool
-    """Whether the upstream connection outlives the answer."""
-    head: bytes
-    """What the client gets of the head, and what we add: status and lines."""
-
-
-class UpstreamConnection(Wire):
-    """One connection to an application. Idle ones end by themselves when the application closes or says anything."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        pool: Pool["UpstreamConnection"],
-        on_lost: Callable[["UpstreamConnection"], None],
-    ) -> None:
-        super().__init__(loop)
-        self.pool = pool
-        """Where it goes back to."""
-        self.is_idle = False
-        self._on_lost = on_lost
-        self._last_block = b""
-        self._last_head: ResponseHead | None = None
-        """What the last head was read as: answers of one kind differ by their Date, once a second."""
-        self.last_passage: tuple[ResponseHead, str, Application, Passage] | None = None
-
-    def unread(self) -> None:
-        if self.is_idle:
-            # Bytes before a request could only be the answer to somebody else's (CVE-2026-71324).
-            self.abort()
-        else:
-            super().unread()
-
-    def eof_received(self) -> bool | None:
-        super().eof_received()
-        return not self.is_idle and self.transport.get_extra_info("ssl_object") is None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._on_lost(self)
-
-    async def read_head(self, memory: LineMemory) -> ResponseHead:
-        """The next response head, informational ones included. Raises UpstreamError."""
-        searched, is_here = 0, bool(self.buffer) or await self.more()
-        while is_here and (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
-            if len(self.buffer) > limits.HEAD_BYTES:
-                raise UpstreamError(Fault.BAD_RESPONSE, "head too large")
-            searched = max(0, len(self.buffer) - 3)
-            is_here = await self.more()
-        if not is_here:
-            raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED)
-        block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
-        if self._last_head is not None and block == self._last_block:
-            return self._last_head
-        try:
-            head = parse_response_head(block, memory)
-        except BadMessage as error:
-            raise UpstreamError(Fault.BAD_RESPONSE, error.code) from error
-        if len(block) <= limits.REMEMBERED_HEAD_BYTES:
-            self._last_block, self._last_head = block, head
-        return head
-
-    async def read_body(self, decoder: BodyDecoder) -> tuple[bytes, bool]:
-        """The next piece of the body, and whether it is the last. Raises UpstreamError."""
-        try:
-            while True:
-                if not decoder.complete and not self.buffer and not await self.more():
-                    if self.has_expired or self.was_truncated:
-                        raise UpstreamError(Fault.TIMEOUT if self.has_expired else Fault.CLOSED, "body cut short")
-                    decoder.end_of_input()
-                payload = b"" if decoder.complete else decoder.feed(self.take())
-                self.buffer += decoder.rest
-                if payload or decoder.complete:
-                    return payload, decoder.complete
-        except BadMessage as error:
-            raise UpstreamError(Fault.CLOSED if self.at_end else Fault.BAD_RESPONSE, error.code) from error
+Place = tuple[Origin, UpstreamConnection | None]
+"""A connection that is busy from now on, or the right to open one, which is counted already."""
 
 
 class Upstreams:
@@ -137,100 +59,259 @@ class Upstreams:
         connect_seconds: float,
         report: Callable[[Upstream, bool], None],
     ) -> None:
-        self.tls = tls
+        self._tls = tls
         self.connect_seconds = connect_seconds
         self._clock = clock
         self._report = report
-        self._pools: dict[Upstream, Pool[UpstreamConnection]] = {}
+        self._origins: dict[Upstream, Origin] = {}
+        self._turn = 0
         self.connections: set[UpstreamConnection] = set()
-        """Every open one, for the sweep."""
+        """Every open one, for the sweep; but those of health checks, which have a time limit of their own."""
 
-    def take_idle(self, upstreams: tuple[Upstream, ...]) -> tuple[UpstreamConnection, Upstream] | None:
-        """A connection that is open already."""
-        for upstream in upstreams:
-            pool = self._pools.get(upstream)
-            if pool is None:
+    def take_idle(self, upstreams: tuple[Upstream, ...], partition: str = "") -> UpstreamConnection | None:
+        """A connection that is open already, to the origin whose turn it is."""
+        self._turn += 1
+        return self._take(self._in_order(upstreams)[0], partition)
+
+    async def open(
+        self, upstreams: tuple[Upstream, ...], partition: str = "", failed: UpstreamConnection | None = None
+    ) -> UpstreamConnection:
+        """A connection to the first origin that takes one. After one that `failed`, it is a new one, and that origin
+        comes last. Where there is no room, wait for a place, within `connect_seconds`. Raises UpstreamError."""
+        order, full, error = self._in_order(upstreams), list[Origin](), UpstreamError(Fault.UNREACHABLE)
+        if failed is not None:
+            order.sort(key=lambda origin: origin is failed.origin)
+        for origin in order:
+            if failed is None and (idle := self._take(origin, partition)) is not None:
+                return idle
+            if not self._make_room(origin):
+                full.append(origin)
                 continue
-            while (connection := pool.take()) is not None:
-                if connection.at_end:
-                    continue  # It has just ended, and the loop will tell us in a moment.
-                connection.is_idle = False
-                return connection, upstream
-        return None
-
-    async def open(self, upstreams: tuple[Upstream, ...]) -> tuple[UpstreamConnection, Upstream]:
-        """A new connection, to the first upstream that takes it. Raises UpstreamError."""
-        error = UpstreamError(Fault.UNREACHABLE)
-        for upstream in upstreams:
+            origin.opening()
             try:
-                return await self._open(upstream, self._pool(upstream)), upstream
+                return await self._open(origin, partition)
             except UpstreamError as failure:
                 error = failure
+        deadline = asyncio.get_running_loop().time() + self.connect_seconds
+        while full:
+            origin, given = await self._place(full, partition, deadline)
+            if given is not None:
+                if given.at_end:
+                    self._end(given)
+                    continue
+                given.is_idle = False
+                return given
+            try:
+                return await self._open(origin, partition)
+            except UpstreamError as failure:
+                error = failure
+                full.remove(origin)
         raise error
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep it for the next request: its response was framed, complete, and nothing followed."""
-        if connection.at_end or connection.buffer or connection.is_paused:
+        if connection.at_end or connection.buffer or connection.is_paused or connection.tls is not self._tls:
             connection.abort()
             return
-        connection.is_idle = True
+        connection.is_idle, connection.is_new = True, False
         connection.deadline = None
-        connection.pool.give_back(connection, self._clock.monotonic())
+        origin = connection.origin
+        if not origin.waiting or (called := origin.longest_waiting()) is None:
+            origin.give_back(connection, self._clock.monotonic(), connection.partition)
+        elif origin.waiting[called] == connection.partition:
+            called.set_result((origin, connection))
+        else:
+            self._end(connection)
+
+    def succeeded(self, connection: UpstreamConnection) -> None:
+        """An origin that we had doubts of has answered."""
+        connection.origin.standing.succeeded()
+        self._tell(connection.origin, is_up=True)
+
+    def failed(self, connection: UpstreamConnection, fault: Fault) -> None:
+        """It gave no proper answer. That a used connection has ended says nothing: each side may end idle ones."""
+        if connection.is_new or fault is not Fault.CLOSED:
+            self._failed(connection.origin)
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """For connections from now on: no request goes out on one that was made with other roots or certificates."""
+        if tls is not self._tls:
+            self._tls = tls
+            self.close_idle()
+
+    def keep(self, upstreams: Collection[Upstream]) -> None:
+        """These are the ones that there are: forget the others, but those that a request is still under way to."""
+        for upstream, origin in list(self._origins.items()):
+            if upstream not in upstreams:
+                for connection in origin.idle():
+                    self._end(connection)
+                if not origin.busy:
+                    del self._origins[upstream]
+
+    async def probe(self, upstream: Upstream, request: bytes, seconds: float) -> bool:
+        """Send a health check, over a connection of its own; True for an answer that is 2xx or 3xx."""
+        origin, passed = self._origin(upstream), False
+        connection: UpstreamConnection | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._connect(origin, "")
+                connection.write(request)
+                while (status := (await connection.read_head(LineMemory())).status) < 200:
+                    pass
+                passed = status < 400
+        except (OSError, UpstreamError):
+            pass
+        finally:
+            if connection is not None:
+                connection.abort()
+        was_healthy = origin.standing.is_healthy
+        origin.standing.probed(passed=passed)
+        is_healthy = origin.standing.is_healthy
+        if is_healthy is not was_healthy:
+            log.warning("an upstream's health changed", extra={"upstream": str(upstream), "healthy": is_healthy})
+        if passed or not is_healthy:
+            self._tell(origin, is_up=passed)
+        return passed
+
+    def forget_health(self, upstream: Upstream) -> None:
+        """Nobody asks it any more: from now on only requests show how it is doing."""
+        origin = self._origins.get(upstream)
+        if origin is not None and not origin.standing.is_healthy:
+            origin.standing = Standing()
+            self._tell(origin, is_up=True)
 
     def sweep(self) -> None:
         """Close idle connections that nobody used for a while."""
         now = self._clock.monotonic()
-        for pool in self._pools.values():
-            for connection in pool.outdated(now):
+        for origin in self._origins.values():
+            for connection in origin.outdated(now):
                 connection.abort()
 
     def close_idle(self) -> None:
-        for pool in self._pools.values():
-            for connection in pool.idle():
+        for origin in self._origins.values():
+            for connection in origin.idle():
                 connection.abort()
 
-    def _pool(self, upstream: Upstream) -> Pool[UpstreamConnection]:
-        pool = self._pools.get(upstream)
-        if pool is None:
-            pool = self._pools[upstream] = Pool(CONNECTIONS_PER_UPSTREAM, IDLE_SECONDS)
-        return pool
+    # Which one.
 
-    async def _open(self, upstream: Upstream, pool: Pool[UpstreamConnection]) -> UpstreamConnection:
-        if not pool.has_room:
+    def _origin(self, upstream: Upstream) -> Origin:
+        origin = self._origins.get(upstream)
+        if origin is None:
+            origin = self._origins[upstream] = Origin(upstream)
+        return origin
+
+    def _in_order(self, upstreams: tuple[Upstream, ...]) -> list[Origin]:
+        if len(upstreams) == 1:
+            return [self._origin(upstreams[0])]
+        return in_order([self._origin(upstream) for upstream in upstreams], self._clock.monotonic(), self._turn)
+
+    def _take(self, origin: Origin, partition: str) -> UpstreamConnection | None:
+        while (connection := origin.take(partition)) is not None:
+            if connection.at_end:
+                connection.abort()  # It has just ended, and the loop will tell us in a moment.
+                continue
+            connection.is_idle = False
+            return connection
+        return None
+
+    # Places.
+
+    def _make_room(self, origin: Origin) -> bool:
+        """Whether one more may be opened; for that, one that lies idle for somebody else is closed."""
+        if not origin.has_room and (idle := origin.oldest()) is not None:
+            self._end(idle)
+        return origin.has_room
+
+    async def _place(self, origins: list[Origin], partition: str, deadline: float) -> Place:
+        """Wait until a connection comes back or ends. Raises UpstreamError: too many wait, or for too long."""
+        queues = [origin for origin in origins if len(origin.waiting) < WAITING_PER_UPSTREAM]
+        if not queues:
             raise UpstreamError(Fault.BUSY)
-        pool.opening()
+        called: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        for origin in queues:
+            origin.waiting[called] = partition
         try:
-            connection = await asyncio.wait_for(self._connect(upstream, pool), self.connect_seconds)
+            async with asyncio.timeout_at(deadline):
+                return await called
         except BaseException as error:
-            pool.closed(None)
-            if not isinstance(error, OSError | TimeoutError):
-                raise
-            self._report(upstream, False)
-            raise UpstreamError(_fault_of(error), str(error)) from error
-        self.connections.add(connection)
-        self._report(upstream, True)
-        if connection.is_lost:
-            self._lost(connection)
-            raise UpstreamError(Fault.CLOSED)
-        return connection
+            if called.done() and not called.cancelled():
+                self._decline(*called.result())
+            if isinstance(error, TimeoutError):
+                raise UpstreamError(Fault.BUSY) from None
+            raise
+        finally:
+            for origin in queues:
+                origin.waiting.pop(called, None)
 
-    async def _connect(self, upstream: Upstream, pool: Pool[UpstreamConnection]) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        factory = partial(UpstreamConnection, loop, pool, self._lost)
-        if upstream.scheme == "unix":
-            _, connection = await loop.create_unix_connection(factory, upstream.path)
+    def _decline(self, origin: Origin, connection: UpstreamConnection | None) -> None:
+        """The place that we were called to, as we left, is the next one's."""
+        if connection is not None:
+            self.give_back(connection)
         else:
-            tls = self.tls if upstream.scheme == "https" else None
-            _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
-        return connection
+            self._closed(origin, None)
+
+    def _closed(self, origin: Origin, connection: UpstreamConnection | None) -> None:
+        """There is one fewer: whoever has waited longest may open another."""
+        origin.closed(connection)
+        if origin.waiting and origin.has_room and (called := origin.longest_waiting()) is not None:
+            origin.opening()
+            called.set_result((origin, None))
+
+    def _end(self, connection: UpstreamConnection) -> None:
+        """Close it, and count it as closed at once."""
+        connection.abort()
+        self._lost(connection)
 
     def _lost(self, connection: UpstreamConnection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
-            connection.pool.closed(connection)
+            self._closed(connection.origin, connection)
+
+    # Opening.
+
+    async def _open(self, origin: Origin, partition: str) -> UpstreamConnection:
+        """One that is counted already."""
+        try:
+            async with asyncio.timeout(self.connect_seconds):
+                connection = await self._connect(origin, partition)
+        except BaseException as error:
+            self._closed(origin, None)
+            if not isinstance(error, OSError):
+                raise
+            self._failed(origin)
+            raise UpstreamError(_fault_of(error), str(error)) from error
+        self.connections.add(connection)
+        if connection.is_lost:
+            self._lost(connection)
+            self._failed(origin)
+            raise UpstreamError(Fault.CLOSED)
+        self._tell(origin, is_up=True)
+        return connection
+
+    async def _connect(self, origin: Origin, partition: str) -> UpstreamConnection:
+        loop, upstream = asyncio.get_running_loop(), origin.upstream
+        factory = partial(UpstreamConnection, loop, origin, partition, self._tls, self._lost)
+        if upstream.scheme == "unix":
+            _, connection = await loop.create_unix_connection(factory, upstream.path)
+        else:
+            tls = self._tls if upstream.scheme == "https" else None
+            _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
+        return connection
+
+    def _failed(self, origin: Origin) -> None:
+        now = self._clock.monotonic()
+        was_available = origin.standing.is_available(now)
+        origin.standing.failed(now)
+        if was_available and not origin.standing.is_available(now):
+            log.warning("an upstream is passed over for a while", extra={"upstream": str(origin.upstream)})
+        self._tell(origin, is_up=False)
+
+    def _tell(self, origin: Origin, *, is_up: bool) -> None:
+        """What the last attempt showed; but while its health checks say no, it is not up."""
+        self._report(origin.upstream, is_up and origin.standing.is_healthy)
 
 
-def _fault_of(error: BaseException) -> Fault:
+def _fault_of(error: OSError) -> Fault:
     if isinstance(error, ssl.SSLError):
         return Fault.TLS
     return Fault.TIMEOUT if isinstance(error, TimeoutError) else Fault.UNREACHABLE

@@ -244,7 +244,17 @@ def keyset(message: Message, purpose: str) -> KeySet:
 
 
 def certificates(message: Message) -> list[Certificate]:
-    return [Certificate(each["chain"].encode(), each["private_key"].encode()) for each in message["certificates"]]
+    return [_certificate(each) for each in message["certificates"]]
+
+
+def upstream_certificate(message: Message) -> Certificate | None:
+    """The one that we show to applications that ask for one."""
+    given = message.get("upstream_certificate")
+    return _certificate(given) if given else None
+
+
+def _certificate(given: Message) -> Certificate:
+    return Certificate(given["chain"].encode(), given["private_key"].encode())
 
 
 async def _run(kind: Callable[[ChildEnd, Message], Child]) -> None:

@@ -22,7 +22,7 @@ from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
-from gateway.proxy.tls import Certificate
+from gateway.proxy.tls import Certificate, client_context
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
 from gateway.supervisor.certificates import read_certificates, remarks
 from gateway.supervisor.local_ca import issue
@@ -54,6 +54,7 @@ class Equipment:
         self._entropy: Entropy = SystemEntropy()
         self._keyring = keyring
         self._certificates = self._read_certificates(configuration)
+        self._upstream_certificate = self._read_upstream_certificate()
         # Once: who is replaced later has the same keys as the others, whatever was rotated on disk since.
         self._given = {role: self._read_for(role) for role in ROLES}
         self.keys_change = self._keyring.next_change()
@@ -124,6 +125,9 @@ class Equipment:
             given["certificates"] = [
                 {"chain": each.chain.decode(), "private_key": each.private_key.decode()} for each in self._certificates
             ]
+        if role == "worker" and self._upstream_certificate is not None:
+            own = self._upstream_certificate
+            given["upstream_certificate"] = {"chain": own.chain.decode(), "private_key": own.private_key.decode()}
         return given
 
     def identity(self, role: Role) -> Identity | None:
@@ -167,6 +171,19 @@ class Equipment:
         for is_warning, remark in remarks(settings, certificates, self._clock.now()):
             log.log(logging.WARNING if is_warning else logging.INFO, "tls.certificates: %s", remark)
         return certificates
+
+    def _read_upstream_certificate(self) -> Certificate | None:
+        named = self._settings.tls.upstream_certificate
+        if named is None:
+            return None
+        try:
+            certificate = Certificate(named.certificate.read_bytes(), named.private_key.read_bytes())
+            client_context(own=certificate)
+        except OSError as error:
+            raise GatewayError(f"tls.upstream_certificate: {error.filename}: {error.strerror}") from error
+        except GatewayError as error:
+            raise GatewayError(f"tls.upstream_certificate: {error}") from error
+        return certificate
 
 
 class StateLock:

@@ -3,25 +3,29 @@
 import asyncio
 import gc
 import socket
+import ssl
 
 import uvloop
 
+from gateway.config.schema import Settings
 from gateway.foundation.errors import GatewayError
 from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
 from gateway.policy.endpoints import Upstream
+from gateway.policy.match import Policy
 from gateway.policy.path import NormalPath
 from gateway.policy.reasons import Reason
 from gateway.proxy.connection import ClientConnection
+from gateway.proxy.health import HealthChecks
 from gateway.proxy.listener import Listener, Redirecting
 from gateway.proxy.service import Keys, Limits, Service, Timeouts
-from gateway.proxy.tls import ServerTls, client_context, prove
+from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
 from gateway.proxy.upstreams import Upstreams
 from gateway.store.reader import Reader
 from gateway.store.seals import Seals
 from gateway.supervisor.build import Configuration
 from gateway.supervisor.channel import Message
-from gateway.supervisor.child import Child, certificates, main
+from gateway.supervisor.child import Child, certificates, main, upstream_certificate
 
 SWEEP_SECONDS = 0.25
 ROOT = NormalPath(b"/", ("",))
@@ -39,6 +43,7 @@ class Worker(Child):
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
         )
         await self._directory.start()
+        self._contexts: dict[tuple[bytes, Certificate | None], ssl.SSLContext] = {}
         self._reported = frozenset[str]()
         self._tls = self._server_tls(self.given)
         self.service = self._build(loop)
@@ -59,12 +64,14 @@ class Worker(Child):
         gc.freeze()
         for listener in self._listeners:
             listener.start()
+        self._checks = HealthChecks(self.service.upstreams)
+        self._checks.follow(self.service.snapshot.policy)
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> Service:
         settings = self.settings
         upstreams = Upstreams(
             self.clock,
-            client_context(settings.tls.upstream_ca),
+            self._client_tls(self.given, settings),
             settings.timeouts.upstream_connect,
             self._report_upstream,
         )
@@ -96,6 +103,14 @@ class Worker(Child):
         prove(tls.context)
         return tls
 
+    def _client_tls(self, message: Message, settings: Settings) -> ssl.SSLContext:
+        """The same one as long as roots and certificate are the same: connections that are open then stay of use."""
+        roots, own = settings.tls.upstream_ca, upstream_certificate(message)
+        made_of = (roots.read_bytes() if roots is not None else b"", own)
+        if made_of not in self._contexts:
+            self._contexts = {made_of: client_context(roots, own)}
+        return self._contexts[made_of]
+
     def _socket(self, name: str) -> socket.socket:
         return socket.socket(fileno=self.descriptors[name])
 
@@ -116,14 +131,14 @@ class Worker(Child):
     async def check(self, configuration: Configuration, message: Message) -> None:
         self._server_tls(message)
         try:
-            client_context(configuration.settings.tls.upstream_ca)
+            self._client_tls(message, configuration.settings)
         except OSError as error:
             raise GatewayError(f"tls.upstream_ca: {error}") from error
 
     async def adopt(self, message: Message) -> None:
         service, settings = self.service, self.settings
         self._listeners[0].tls = self._server_tls(message)
-        service.upstreams.tls = client_context(settings.tls.upstream_ca)
+        service.upstreams.use(self._client_tls(message, settings))
         service.upstreams.connect_seconds = settings.timeouts.upstream_connect
         service.signer = self._signer()
         service.keys = Keys(self.keys("hand-over"))
@@ -132,8 +147,16 @@ class Worker(Child):
         self._directory.idle_seconds = settings.sessions.idle
         self._directory.session_keys = self.keys("session")
         service.snapshot = self.configuration.snapshot(self.version)
+        self._forget_upstreams(service.snapshot.policy)
+        self._checks.follow(service.snapshot.policy)
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
         await service.live.policy_changed()
+
+    def _forget_upstreams(self, policy: Policy) -> None:
+        """Those that are in no application any more: their connections, and what is told of them."""
+        named = {(each.name, upstream) for each in policy.applications.values() for upstream in each.upstreams}
+        self.service.upstreams.keep({upstream for _, upstream in named})
+        self.metrics.keep("gateway_upstream_up", {(name, str(upstream)) for name, upstream in named})
 
     # Changes and time.
 
@@ -161,6 +184,7 @@ class Worker(Child):
             self._reported = broken
 
     async def end(self) -> None:
+        self._checks.stop()
         for listener in self._listeners:
             listener.stop()
         await self.service.drain(self.settings.timeouts.drain)

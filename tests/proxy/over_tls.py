@@ -75,7 +75,7 @@ def tell(authority: Authority, server: ServerTls, fresh_state: Path, tmp_path: P
             await secure.start(tls=authority.application("localhost"))
             opened.application, plain = secure, opened.application
             opened.takes_policy(sample_policy(f"https://localhost:{secure.port}", opened.state_dir / "portal.sock"))
-            opened.service.upstreams.tls = client_context(authority.roots)
+            opened.service.upstreams.use(client_context(authority.roots))
             try:
                 yield opened
             finally:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.proxy.upstreams import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 from .rig import DOMAIN, TestGateway
 from .wire import HOST, Client, Peer, answer, chunked, request

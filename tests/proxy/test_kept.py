@@ -9,7 +9,7 @@ from gateway.http1 import limits
 from gateway.policy.compile import compile_policy
 from gateway.policy.schema import PolicyFile
 from gateway.proxy.stream import READ_AHEAD
-from gateway.proxy.upstreams import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 from .rig import DOMAIN, FRIEND, TestGateway
 from .wire import HOST, Client, Peer, answer, request
@@ -84,11 +84,11 @@ class Gate:
         self._after = after
         upstreams.open = self.open  # type: ignore[method-assign]
 
-    async def open(self, candidates: Any) -> Any:
-        found = await self._open(candidates) if self._after else None
+    async def open(self, *what: Any) -> Any:
+        found = await self._open(*what) if self._after else None
         self.is_reached.set()
         await self.opens.wait()
-        return found or await self._open(candidates)
+        return found or await self._open(*what)
 
 
 async def test_authority_that_ends_while_the_application_is_connected_to(gateway: TestGateway) -> None:

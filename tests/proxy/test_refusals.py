@@ -7,7 +7,7 @@ import pytest
 from gateway.policy.reasons import DECIDED, Reason, Verdict
 from gateway.proxy import refusals
 from gateway.proxy.refusals import HTTP_PHRASES, Notice, Refusal, notice_of, render
-from gateway.proxy.upstreams import Fault
+from gateway.proxy.upstream import Fault
 
 REFUSING = [reason for reason in Reason if reason not in DECIDED[Verdict.ALLOW]]
 

@@ -9,7 +9,8 @@ import pytest
 from gateway.foundation.clock import FixedClock
 from gateway.policy.endpoints import Upstream
 from gateway.proxy import upstreams as module
-from gateway.proxy.upstreams import Fault, UpstreamConnection, UpstreamError, Upstreams
+from gateway.proxy.upstream import Fault, UpstreamConnection, UpstreamError
+from gateway.proxy.upstreams import Upstreams
 
 from .rig import to_applications
 from .wire import Application
@@ -28,8 +29,7 @@ class House:
         return Upstream("http", "127.0.0.1", self.application.port)
 
     async def opened(self) -> UpstreamConnection:
-        connection, _ = await self.upstreams.open((self.there,))
-        return connection
+        return await self.upstreams.open((self.there,))
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ async def house():
 
 @pytest.mark.requirement("ASVS 16.5.2")
 async def test_the_first_that_takes_it_is_taken_and_both_are_reported(house: House) -> None:
-    _, upstream = await house.upstreams.open((NOBODY, house.there))
-    assert upstream == house.there
+    connection = await house.upstreams.open((NOBODY, house.there))
+    assert connection.origin.upstream == house.there
     assert house.reported == [(NOBODY, False), (house.there, True)]
 
 
@@ -78,6 +78,7 @@ async def test_one_that_does_not_accept_is_given_up(house: House) -> None:
 @pytest.mark.requirement("ASVS 13.1.2")
 async def test_no_more_than_so_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 2)
+    house.upstreams.connect_seconds = 0.05
     first, _ = await house.opened(), await house.opened()
     with pytest.raises(UpstreamError) as error:
         await house.opened()
@@ -92,7 +93,7 @@ async def test_one_that_has_just_ended_is_not_taken(house: House) -> None:
     house.upstreams.give_back(first)
     house.upstreams.give_back(second)
     second.abort()  # The loop tells it later that it is lost.
-    assert house.upstreams.take_idle((house.there,)) == (first, house.there)
+    assert house.upstreams.take_idle((house.there,)) is first
     assert house.upstreams.take_idle((house.there,)) is None
 
 
