@@ -110,6 +110,7 @@ def serves(listening: socket.socket, context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.requirement("ASVS 12.3.5")
 async def test_an_application_that_wants_our_certificate(
     gateway: TestGateway, authority: Authority, stranger: Authority, version: ssl.TLSVersion
 ) -> None:
