@@ -46,7 +46,9 @@ class Directory:
     def __init__(
         self, reader: Reader, session_keys: KeySet, clock: Clock, metrics: Metrics, *, idle_seconds: float
     ) -> None:
-        self._reader, self._keys, self._clock = reader, session_keys, clock
+        self._reader, self._clock = reader, clock
+        self.session_keys = session_keys
+        """A rotation brings others."""
         self.idle_seconds = idle_seconds
         """A reload may change it."""
         self._follower = Follower(reader, clock, metrics, self._changed)
@@ -123,7 +125,7 @@ class Directory:
 
     def last_known_service(self, token: str) -> Principal | None:
         """A service token as it was last known, however long ago: for reading metrics while the store is away."""
-        copy, hashed = self._follower.copy, service_token_hash(self._keys, token)
+        copy, hashed = self._follower.copy, service_token_hash(self.session_keys, token)
         if copy is None or hashed is None:
             return None
         return self._unless_over(self._service_of(copy, copy.token_of(hashed)))
@@ -155,7 +157,7 @@ class Directory:
         return {session: self._held[session].last_used for session in used if session in self._held}
 
     async def _find_session(self, token: str, host: str) -> Principal | None:
-        hashed = token_hash(self._keys, session_label(host), token)
+        hashed = token_hash(self.session_keys, session_label(host), token)
         if hashed is None:
             return None
         session, copy = await self._find(hashed, LiveCopy.session_of)
@@ -173,7 +175,7 @@ class Directory:
         return principal
 
     async def _find_service(self, token: str) -> Principal | None:
-        hashed = service_token_hash(self._keys, token)
+        hashed = service_token_hash(self.session_keys, token)
         if hashed is None:
             return None
         found, copy = await self._find(hashed, LiveCopy.token_of)

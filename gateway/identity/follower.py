@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
-from gateway.identity.live_copy import LiveCopy, News, load_copy, read_news
+from gateway.identity.live_copy import LiveCopy, News, change_id, load_copy, read_news
 from gateway.metrics import Metrics
 from gateway.store.reader import Reader
 
@@ -124,7 +124,7 @@ class Follower:
         if news is None or not copy.fits(news):
             return await self._load(reopen=False)
         changed = copy.apply(news)
-        self._observe(news)
+        self._observe(news, changed)
         return changed
 
     async def _load(self, *, reopen: bool) -> frozenset[str]:
@@ -144,10 +144,11 @@ class Follower:
         self._is_lost = False
         return changed
 
-    def _observe(self, news: News) -> None:
+    def _observe(self, news: News, changed: frozenset[str]) -> None:
         now = self._clock.now()
         for change in news.changes:
-            self._metrics.observe("gateway_revocation_seconds", max(0.0, now - change.at))
+            if change_id(change) in changed:
+                self._metrics.observe("gateway_revocation_seconds", max(0.0, now - change.at))
 
     def _tidy(self) -> frozenset[str]:
         """The ids of what ended by time and was forgotten."""

@@ -8,6 +8,7 @@ change was missed, or a row was put back as it once was: everything is loaded an
 what is not as it was remembered counts as ended.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -56,7 +57,7 @@ class LiveCopy:
         """Ids of what is not genuine, and counts as ended."""
         self._elements = state.elements
         self._sum = sum(state.elements.values()) % MODULUS
-        self._gap = state.tally.live - self._sum
+        self._gap = state.tally.sums.live - self._sum
         """By how much the tally differs from all that is here: 0, unless the seals were changed."""
         self.tenants = state.tenants
         self.sessions: dict[str, Session] = {session.id: session for session in state.sessions}
@@ -115,7 +116,7 @@ class LiveCopy:
         if news.tally is None:
             return True
         changed = sum(element - self._elements.get(key, 0) for key, element in news.elements)
-        adds_up = (self._sum + changed + self._gap - news.tally.live) % MODULUS == 0
+        adds_up = (self._sum + changed + self._gap - news.tally.sums.live) % MODULUS == 0
         return adds_up and news.tally.stamp >= self.stamp
 
     def remember(self, older: "LiveCopy") -> frozenset[str]:
@@ -131,7 +132,10 @@ class LiveCopy:
         return doubtful
 
     def apply(self, news: News) -> frozenset[str]:
-        """Step to the position of the news. The ids of all that changed."""
+        """Step to the position of the news. The ids of what ended or changed: what was sealed anew did not."""
+        changed = {*_changed(self.people, news.people), *_changed(self.tokens, news.tokens)}
+        changed |= {session for session, live in news.sessions if not self._is_same(session, live)}
+        changed |= {tenant_id(name) for name, tenant in news.tenants if tenant is None or name not in self.tenants}
         for session, live in news.sessions:
             self._put_session(session, live)
         for person, found in news.people:
@@ -144,7 +148,7 @@ class LiveCopy:
         self.broken = self.broken - {key for key, _ in news.elements} | news.broken
         self.version, self.position = news.version, news.position
         self.stamp = self.stamp if news.tally is None else news.tally.stamp
-        return frozenset(change_id(change) for change in news.changes)
+        return frozenset(changed)
 
     def differences(self, newer: "LiveCopy") -> frozenset[str]:
         """The ids of all that is not the same in a copy that was loaded from nothing."""
@@ -173,6 +177,14 @@ class LiveCopy:
             if element:
                 self._elements[key] = element
         self._sum %= MODULUS
+
+    def _is_same(self, session: str, live: LiveSession | None) -> bool:
+        known = self.sessions.get(session)
+        if known is None or live is None:
+            return False
+        hashes = {token.token_hash for token in live.host_tokens}
+        used = live.session.last_used
+        return known._replace(last_used=used) == live.session and hashes == set(self._hashes_of.get(session, ()))
 
     def _host_tokens(self) -> dict[str, frozenset[bytes]]:
         return {session: frozenset(hashes) for session, hashes in self._hashes_of.items()}
@@ -227,10 +239,8 @@ def tenant_id(name: str) -> str:
 
 def _load(reader: Reader, news: News) -> tuple[News, bool]:
     """With the present values of all that changed, and whether they are all of the news' own position."""
-    sessions = [(key, reader.load_session_by_id(key)) for key in _keys(news.changes, "session")]
-    people = [(key, reader.load_person(key)) for key in _keys(news.changes, "person")]
-    tokens = [(key, reader.load_token_by_id(key)) for key in _keys(news.changes, "token")]
-    tenants = [(key, reader.load_tenant(key)) for key in _keys(news.changes, "tenant")]
+    sessions, people = _load_kind(reader, news, "session"), _load_kind(reader, news, "person")
+    tokens, tenants = _load_kind(reader, news, "token"), _load_kind(reader, news, "tenant")
     found: list[tuple[str, Loaded[Any]]] = [
         *sessions,
         *people,
@@ -252,8 +262,9 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
     return loaded, is_still
 
 
-def _keys(changes: tuple[Change, ...], kind: ChangeKind) -> list[str]:
-    return list(dict.fromkeys(change.key for change in changes if change.kind == kind))
+def _load_kind(reader: Reader, news: News, kind: ChangeKind) -> list[tuple[str, Loaded[Any]]]:
+    keys = list(dict.fromkeys(change.key for change in news.changes if change.kind == kind))
+    return list(reader.load(kind, keys).items()) if keys else []
 
 
 def _put(values: dict[str, Value], key: str, value: Value | None) -> None:
@@ -261,6 +272,10 @@ def _put(values: dict[str, Value], key: str, value: Value | None) -> None:
         values.pop(key, None)
     else:
         values[key] = value
+
+
+def _changed(values: dict[str, Value], news: tuple[tuple[str, Value | None], ...]) -> Iterator[str]:
+    return (key for key, value in news if value is None or values.get(key) != value)
 
 
 def _unequal(old: dict[str, Value], new: dict[str, Value]) -> set[str]:

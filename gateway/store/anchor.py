@@ -16,7 +16,7 @@ _NAME = "anchor/store"
 
 class Anchor:
     def __init__(self, state_dir: Path, seals: Seals) -> None:
-        self.path, self._seals = state_dir / _NAME, seals
+        self.path, self.seals = state_dir / _NAME, seals
 
     def __repr__(self) -> str:
         return f"Anchor({str(self.path)!r})"
@@ -29,7 +29,11 @@ class Anchor:
             return None
         except OSError as error:
             raise GatewayError(f"{self.path} can't be read: {error.strerror}") from error
-        return Stamp(*self._seals.unwrap(sealed, "anchor"))
+        return Stamp(*self.seals.unwrap(sealed, "anchor"))
+
+    def is_current(self) -> bool:
+        """Whether the current version of the key has encrypted it. Raises OSError."""
+        return self.seals.is_current(self.path.read_bytes())
 
     def epoch(self) -> int:
         """0 if it doesn't say."""
@@ -42,6 +46,6 @@ class Anchor:
     def write(self, stamp: Stamp) -> None:
         """Durably. Raises GatewayError."""
         try:
-            write_private(self.path, self._seals.wrap(stamp, "anchor"))
+            write_private(self.path, self.seals.wrap(stamp, "anchor"))
         except OSError as error:
             raise GatewayError(f"{self.path} can't be written: {error.strerror}") from error

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from gateway.foundation.errors import GatewayError, StoreUnavailable
 from gateway.store.authority import Ledger
 from gateway.store.faults import mapped
-from gateway.store.seals import Seals
+from gateway.store.seals import Seals, Seen
 from gateway.store.sqlite import Sqlite
 from gateway.store.thread import IsAbandoned, JobThread
 
@@ -60,8 +60,10 @@ class Store:
 
     def __init__(self, backend: Backend, seals: Seals, *, read_only: bool = False) -> None:
         self.backend, self.seals = backend, seals
-        self._engine = backend.engine(read_only=read_only).execution_options(seals=seals)
-        self._reading = backend.engine(read_only=True).execution_options(seals=seals)
+        """Others may take the place of `seals`: a transaction ends with those that it began with."""
+        seen = Seen()
+        self._engine = backend.engine(read_only=read_only).execution_options(seen=seen)
+        self._reading = backend.engine(read_only=True).execution_options(seen=seen)
         self._thread = JobThread("store")
 
     @classmethod
@@ -98,6 +100,7 @@ class Store:
             self.backend.check()
             with engine.begin() as connection:
                 ledger = Ledger(connection)
+                connection.execution_options(seals=self.seals)
                 if engine is self._engine:
                     connection.execution_options(ledger=ledger)
                 result = work(connection)

@@ -26,6 +26,7 @@ from gateway.store import authority, integrity, snapshot
 from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.people import Person
+from gateway.store.rotation import sealed_by
 from gateway.store.seals import Seals
 from gateway.store.sessions import Session
 from gateway.store.tokens import ServiceToken
@@ -352,11 +353,18 @@ def _store_reseal(context: Context, _: Arguments) -> Done:
     return Done({"count": count, "broken": broken}, [_event(context, EventName.STORE_RESEAL, told)])
 
 
-def key_rows(versions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For `keys list`: each version with its row of `keyring.PURPOSES`."""
+def sealed_rows(store: Store, keys: KeySet) -> dict[str, int]:
+    """By id of the version of the key `seal`, how many rows of the store it has sealed. Raises StoreUnavailable."""
+    return store.read(lambda connection: sealed_by(connection, keys.keys))
+
+
+def key_rows(versions: Iterable[Mapping[str, Any]], rows: Mapping[str, int]) -> list[dict[str, Any]]:
+    """For `keys list`: each version with its row of `keyring.PURPOSES`, and with the rows of the store that it has
+    sealed: how far a rotation of that key has come."""
     return [
         {
             **version,
+            "rows": rows.get(version["id"]),
             "readers": sorted(BY_NAME[version["purpose"]].readers),
             "does": BY_NAME[version["purpose"]].does,
             "rotation": BY_NAME[version["purpose"]].rotation,

@@ -4,6 +4,7 @@ from contextlib import closing
 import pytest
 
 from gateway.foundation.errors import GatewayError, StoreTampered
+from gateway.foundation.keyring import Key, KeySet
 from gateway.store import authority, people, seals, tenants
 from gateway.store.anchor import Anchor
 from gateway.store.integrity import follow, prepare, reseal, review
@@ -144,7 +145,7 @@ def test_an_anchor_is_of_one_key_and_hides_its_content(anchor, state_dir):
     anchor.write(Stamp(3, 4711))
     assert anchor.read() == Stamp(3, 4711)
     assert b"4711" not in anchor.path.read_bytes()
-    other = seals.Seals(type(anchor._seals._keys)((type(anchor._seals._keys.current)("seal", "k1", 0.0, b"\3" * 32),)))
+    other = seals.Seals(KeySet((Key("seal", "k1", 0.0, b"\3" * 32),)))
     with pytest.raises(StoreTampered):
         Anchor(state_dir, other).read()
     assert Anchor(state_dir, other).epoch() == 0
