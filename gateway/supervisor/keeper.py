@@ -219,6 +219,9 @@ class Keeper(Child):
     def _context(self, operator: str) -> Context:
         loop = asyncio.get_running_loop()
 
+        async def commit(told: bytes) -> None:
+            await self.journal.commit(told)
+
         def set_credentials(person: str, password: str, totp_secret: str) -> None:
             asking = self.channel.ask(
                 "portal",
@@ -242,6 +245,7 @@ class Keeper(Child):
             clock=self.clock,
             entropy=self.entropy,
             operator=operator,
+            record=lambda told: asyncio.run_coroutine_threadsafe(commit(told), loop).result(),
         )
 
     # For monitoring (ops.py).

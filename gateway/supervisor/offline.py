@@ -88,6 +88,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             clock=clock,
             entropy=entropy,
             operator=user_name(os.getuid()),
+            record=journal.commit_now,
         )
         watch = StoreWatch(store, anchor, clock, Metrics())
         try:
