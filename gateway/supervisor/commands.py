@@ -16,7 +16,7 @@ from gateway.audit.events import EventFields, EventName, event
 from gateway.config.schema import Settings
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import GatewayError, JournalUnavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreUnavailable
 from gateway.foundation.keyring import BY_NAME, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
@@ -373,8 +373,11 @@ def _store_reseal(context: Context, _: Arguments) -> Done:
 
 
 def sealed_rows(store: Store, keys: KeySet) -> dict[str, int]:
-    """By id of the version of the key `seal`, how many rows of the store it has sealed. Raises StoreUnavailable."""
-    return store.read(lambda connection: sealed_by(connection, keys.keys))
+    """By id of the version of the key `seal`, how many rows it has sealed; nothing if the store can't be asked."""
+    try:
+        return store.read(lambda connection: sealed_by(connection, keys.keys))
+    except StoreUnavailable:
+        return {}
 
 
 def key_rows(versions: Iterable[Mapping[str, Any]], rows: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from gateway.store import rotation
 from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 30.0
+"""A review of a store that does not add up costs seconds."""
 REST_SECONDS = 5.0
 """Between the last portion and the review: no process has the older version as its current one any more."""
 
