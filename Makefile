@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash flood timing tamper docs format lock tools clean
+.PHONY: help demo test check bench crash faults flood timing tamper docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,8 @@ demo: $(VENV)/.runtime ## Start the whole gateway with two sample applications (
 	@$(BIN)/python -m gateway demo $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev tools check ## All tests, from the units to real processes and a real browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -34,8 +35,12 @@ bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
 
-flood: $(VENV)/.dev ## The long form of the flood test: two minutes of wrong passwords while people sign in
+faults: $(VENV)/.dev tools ## The long form of the table of faults: each 20 times, when chance has it (ROUNDS=20 SEED=1)
+	BTB_FAULTS=$(or $(ROUNDS),20) $(if $(SEED),BTB_SEED=$(SEED)) $(BIN)/python -m pytest tests/system/test_faults.py -s
+
+flood: $(VENV)/.dev ## The long form of the flood tests: two minutes of wrong passwords, a million refusals
 	BTB_FLOOD_SECONDS=120 $(BIN)/python -m pytest tests/system/test_flood.py --timeout 600
+	BTB_FLOOD_REQUESTS=1000000 $(BIN)/python -m pytest tests/system/test_refused_flood.py --timeout 3600
 
 timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of names that are there and are not
 	BTB_PAIRS=1000 $(BIN)/python -m pytest tests/portal/test_indistinguishable.py tests/system/test_indistinguishable.py \

@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from docs.assurance import tables
 from gateway.cli.app import app
 from gateway.config.schema import Section, Settings
 from gateway.config.values import parse_size
@@ -20,6 +21,7 @@ from gateway.foundation.keyring import PURPOSES, Purpose
 from gateway.metrics import DEFINITIONS
 from gateway.policy.reasons import DECIDED, PUBLISHED, Reason
 from gateway.proxy.refusals import STATUS
+from tests.system.fault_table import FAULTS, PROMISES
 
 FOLDER = Path(__file__).parent
 SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -35,6 +37,9 @@ def pages() -> Mapping[str, str]:
             "keys.md": _page("Keys", KEYS, _keys()),
             "metrics.md": _page("Metrics", METRICS, _metrics()),
             "reasons.md": _page("Reasons", REASONS, _reasons()),
+            "advisories.md": _page("Advisories", ADVISORIES, _assurance("advisory")),
+            "requirements.md": _page("Requirements", REQUIREMENTS, _assurance("requirement")),
+            "faults.md": _page("What happens when…", FAULT_TABLE, _faults()),
         }
     )
 
@@ -65,6 +70,24 @@ Why a request was allowed, challenged or refused: the word in records, in metric
 [For policy authors](policy.md) shows where the reasons of the policy come from."""
 
 
+ADVISORIES = """\
+How software of this kind has been broken, as published since 2019, and the tests that would fail if this gateway could
+be broken in the same way. Each row is one mechanism in our own words, beside the advisories that it was read in.
+Whoever mends a fault that others had too adds the row; the test that is marked with an id stands here by itself."""
+
+REQUIREMENTS = """\
+What others demand of an authenticating gateway, and the tests that show it: the requirements of
+[OWASP ASVS 5.0.0](https://github.com/OWASP/ASVS/tree/v5.0.0) that concern one (with their level),
+[NIST SP 800-63B-4](https://pages.nist.gov/800-63-4/sp800-63b.html) for AAL2 with a password and a one-time code, and
+the tenets of [NIST SP 800-207](https://csrc.nist.gov/pubs/sp/800/207/final). Each is paraphrased: the wording that
+counts is theirs."""
+FAULT_TABLE = """\
+What each fault does to each promise, as the tests have it: every cell is one of them (`tests/system/test_faults.py`),
+on a whole gateway with the fault really caused, but for those that begin with *n/a* and say why. `make faults` lets
+each happen twenty times, when chance has it. What else can fail is in
+[For operators](operators.md#when-something-fails)."""
+
+
 def _page(title: str, introduction: str, blocks: Iterator[str]) -> str:
     note = "<!-- Written by `make docs` from the code: change it there. -->"
     return "\n\n".join([note, f"# {title}", introduction, *blocks]) + "\n"
@@ -77,6 +100,21 @@ def _table(head: Row, rows: Iterator[Row]) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
+
+
+# Faults.
+
+
+def _faults() -> Iterator[str]:
+    yield _table(("promise", ""), (row for row in PROMISES.items()))
+    yield _table(
+        ("fault", *PROMISES),
+        ((fault.what, *(_aside(fault.cells[promise]) for promise in PROMISES)) for fault in FAULTS),
+    )
+
+
+def _aside(cell: str) -> str:
+    return cell.replace("n/a", "*n/a*", 1)
 
 
 # Settings.
@@ -196,6 +234,14 @@ def _verdict(reason: Reason) -> str:
 
 def _status(reason: Reason) -> str:
     return str(STATUS[reason][0]) if reason in STATUS else "the application's"
+
+
+# What the tests hold: the rows are in the two files beside this one.
+
+
+def _assurance(kind: str) -> Iterator[str]:
+    for text, head, rows in tables(kind):
+        yield "\n\n".join(filter(None, (text, _table(head, iter(rows)))))
 
 
 if __name__ == "__main__":

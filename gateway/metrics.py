@@ -66,6 +66,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("gateway_audit_commit_seconds", "histogram", "Time of one durable journal commit.", buckets=COMMIT),
     Definition("gateway_audit_backlog", "gauge", "Audit records waiting to be written."),
+    Definition(
+        "gateway_refusals_counted_total",
+        "counter",
+        "Refusals of strangers beyond the budget of bytes, which the record counts together.",
+        ("reason",),
+    ),
+    Definition("gateway_disk_free_bytes", "gauge", "Free bytes on the disk of `state_dir`, without root's share."),
+    Definition("gateway_reserve_ready", "gauge", "1 while the room is there that is kept for a full disk, 0 else."),
     Definition("gateway_config_info", "gauge", "1 for the configuration in force.", ("hash",), merge="max"),
     Definition(
         "gateway_config_reload_failed",
@@ -94,6 +102,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         "gateway_snapshot_timestamp_seconds", "gauge", "When the last snapshot was made (Unix time).", merge="max"
+    ),
+    Definition(
+        "gateway_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the served certificates is over (Unix time).",
+        merge="min",
     ),
     Definition(
         "gateway_witness_delivered_total",

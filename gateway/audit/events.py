@@ -68,6 +68,7 @@ class EventName(StrEnum):
     JOURNAL_TORN_LINE = "journal:torn-line"
     JOURNAL_BROKEN = "journal:broken"
     JOURNAL_HEALED = "journal:healed"
+    REFUSALS_COUNTED = "refusals:counted"
     WITNESS_FAILED = "witness:failed"
     WITNESS_CONTRADICTED = "witness:contradicted"
     WITNESS_RESTORED = "witness:restored"
@@ -139,6 +140,13 @@ class EventFields(TypedDict, total=False):
     refused: int
     unacknowledged: int
     dropped: int
+    since: str
+    until: str
+    first_request: str
+    last_request: str
+    by_reason: Mapping[str, int]
+    by_application: Mapping[str, int]
+    by_network: Mapping[str, int]
     key: str
     snapshot: str
     witness: str
@@ -330,6 +338,8 @@ def _value(field: str, value: object) -> str:
             return _credential(value)
         case list() | tuple() if all(isinstance(each, str) for each in value):
             return _texts(value)
+        case dict() if all(isinstance(name, str) and type(count) is int for name, count in value.items()):
+            return f"{{{','.join(f'{_text(name)}:{count}' for name, count in value.items())}}}"
     raise TypeError(f"{type(value).__name__} in {field!r} may not be recorded")
 
 

@@ -47,6 +47,9 @@ class Files(Protocol):
 
     def sync_folder(self, path: Path) -> None: ...
 
+    def free_bytes(self, path: Path) -> int:
+        """Of its file system, for processes without privileges."""
+
     def is_at(self, descriptor: int, path: Path) -> bool:
         """Whether the open file is still the one that a reader would find under this path."""
 
@@ -77,6 +80,10 @@ class SystemFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def free_bytes(self, path: Path) -> int:
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
 
     def is_at(self, descriptor: int, path: Path) -> bool:
         try:

@@ -7,6 +7,8 @@ Law:
   are refused at once, until something became durable again.
 - A write that fails (disk full, folder gone) is repeated until it succeeds. A sync that fails is not: `on_fatal` is
   called and the process must end (see `files.SyncFailed`).
+- While the disk has less room than `floor_bytes` above a segment's, `commit` refuses at once (DiskFull). What is left,
+  and the zeros of the chain's segments, are for `commit_reserved` and for what runs already.
 - `append` neither waits nor fails: its record goes with the next commit, or within `IDLE_SECONDS`. What the bounded
   buffer can't take is dropped and counted; the count is in the `journal:healed` record.
 
@@ -33,7 +35,7 @@ from gateway.audit.files import Files, SyncFailed, SystemFiles
 from gateway.audit.segments import SegmentWriter
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import JournalUnavailable
+from gateway.foundation.errors import DiskFull, JournalUnavailable
 
 FOLDER = "journal"
 IDLE_SECONDS = 0.25
@@ -56,11 +58,14 @@ class Limits:
     deadline_seconds: float = 1.0
     buffered_bytes: int = 8 << 20
     segment_bytes: int = 16 << 20
+    floor_bytes: int = 0
+    """Free on the disk: see the law. 0: never refused for it."""
 
 
 class _State(Enum):
     NEW = "not started"
     OPEN = "open"
+    LOW = "low on disk"
     REFUSING = "refusing"
     CLOSED = "closed"
     DEAD = "dead"
@@ -69,6 +74,7 @@ class _State(Enum):
 _OPEN = _State.OPEN
 """Bound once: reading a member from its class takes as long as the rest of the question."""
 _ENDED = frozenset({_State.CLOSED, _State.DEAD})
+_TROUBLED = frozenset({_State.LOW, _State.REFUSING})
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +115,7 @@ class Journal:
             files or SystemFiles(),
             segment_bytes=self._limits.segment_bytes,
             check_interval=self._limits.check_interval,
+            floor_bytes=self._limits.floor_bytes,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._commit_thread, name="journal", daemon=True)
@@ -122,6 +129,8 @@ class Journal:
         self._turn: asyncio.TimerHandle | None = None
         self._turn_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._are_zeros_missing = False
         self._state, self._why = _State.NEW, "the journal has not been started"
         self._refused = self._unacknowledged = self._dropped = 0
         self._refusing_since = 0.0
@@ -159,7 +168,7 @@ class Journal:
             self._writer.close()
             return
         try:
-            closing = self.commit(event(EventName.CHAIN_CLOSE, self._clock.now()))
+            closing = self.commit_reserved(event(EventName.CHAIN_CLOSE, self._clock.now()))
             self._state, self._why = _State.CLOSED, "the journal is closed"
             await closing
         finally:
@@ -201,7 +210,7 @@ class Journal:
         loop = self._loop
         if self._state is not _OPEN or loop is None:
             self._refused += 1
-            raise JournalUnavailable(self._why)
+            raise DiskFull(self._why) if self._state is _State.LOW else JournalUnavailable(self._why)
         if not self._put(fragment):
             self._refused += 1
             raise JournalUnavailable("the journal can't keep up")
@@ -212,6 +221,21 @@ class Journal:
             self._filling.deadline = loop.time() + self._limits.deadline_seconds
             self._plan()
         return future
+
+    def commit_reserved(self, fragment: bytes) -> asyncio.Future[None]:
+        """The same for what reduces authority: also while there is little room."""
+        if self._state is not _State.LOW:
+            return self.commit(fragment)
+        self._state = _OPEN
+        try:
+            return self.commit(fragment)
+        finally:
+            self._state = _State.LOW
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commits are taken now."""
+        return self._state is _OPEN
 
     def append(self, fragment: bytes) -> None:
         """For what nobody waits for: outcomes. See the law."""
@@ -272,21 +296,43 @@ class Journal:
         if self._watch is None:
             self._watch = loop.call_at(batch.deadline, self._expire)
 
-    def _settle(self, batch: _Batch, seconds: float) -> None:
+    def _settle(self, batch: _Batch, seconds: float, is_low: bool) -> None:
         self._flying = None
         for waiter in batch.waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self._observe is not None:
+        if self._observe is not None and batch.fragments:
             self._observe(seconds)
-        if self._state is _State.REFUSING or (self._state is _State.OPEN and self._dropped):
+        if is_low:
+            self._run_low()
+        elif self._state in _TROUBLED or (self._state is _State.OPEN and self._dropped):
             self._heal()
         self._plan()
+
+    def _run_low(self) -> None:
+        """Refuse what can wait, and look again soon."""
+        if self._state in _ENDED or self._loop is None:
+            return
+        self._trouble(_State.LOW, "the disk under the journal is nearly full")
+        if self._look is None:
+            self._look = self._loop.call_later(RETRY_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        """With a batch, which may be empty."""
+        self._look = None
+        if self._state is _State.LOW and self._flying is None:
+            if self._turn is not None:
+                self._turn.cancel()
+            self._turn_at = self._loop.time() if self._loop is not None else 0.0
+            self._hand_over()
 
     def _expire(self) -> None:
         """Fail what has waited too long: a sync that hangs returns to nobody."""
         self._watch = None
         if self._loop is None or self._flying is None or self._flying.is_durable:
+            return
+        if self._flying.deadline == float("inf"):
+            # Who waited for it was told already: the next batch sets a watch of its own.
             return
         if self._flying.deadline > self._loop.time():
             self._watch = self._loop.call_at(self._flying.deadline, self._expire)
@@ -295,14 +341,20 @@ class Journal:
 
     def _refuse(self, why: str) -> None:
         """Fail whoever waits and refuse whoever comes, until `_heal`. The records keep their places."""
-        if self._state is _State.OPEN:
-            self._state, self._why = _State.REFUSING, why
-            self._refusing_since = self._clock.monotonic()
-            _LOG.error("%s: commits are refused", why, extra={"chain": self.opening.chain})
+        if self._state not in _ENDED:
+            self._trouble(_State.REFUSING, why)
         for batch in self._unsettled():
             if batch.is_durable:
                 continue
             self._fail(batch, why)
+
+    def _trouble(self, state: _State, why: str) -> None:
+        if self._state is state:
+            return
+        if self._state is _State.OPEN:
+            self._refusing_since = self._clock.monotonic()
+        self._state, self._why = state, why
+        _LOG.error("%s: commits are refused", why, extra={"chain": self.opening.chain})
 
     def _fail(self, batch: _Batch, why: str) -> None:
         waiters, batch.waiters, batch.deadline = batch.waiters, [], float("inf")
@@ -313,7 +365,7 @@ class Journal:
 
     def _heal(self) -> None:
         """Take commits again, and record what is not recorded. That record needs no room: it is what drops cost."""
-        is_over = self._state is _State.REFUSING
+        is_over = self._state in _TROUBLED
         self._state = _State.OPEN
         healed = event(
             EventName.JOURNAL_HEALED,
@@ -359,8 +411,10 @@ class Journal:
                 self._post(self._refuse, f"the journal can't be written: {error}")
             if self._closing.wait(RETRY_SECONDS):
                 return
+        # A disk that hangs may hang here as well: while it is not said to be durable, its waiters have their deadline.
+        is_low = self._writer.is_low()
         batch.is_durable = True
-        self._post(self._settle, batch, time.monotonic() - started)
+        self._post(self._settle, batch, time.monotonic() - started, is_low)
         self._prepare_ahead()
 
     def _prepare_ahead(self) -> None:
@@ -373,7 +427,11 @@ class Journal:
         try:
             self._writer.prepare_next()
         except OSError as error:
-            _LOG.warning("the next segment could not be prepared: %s", error, extra={"chain": self.opening.chain})
+            if not self._are_zeros_missing:
+                _LOG.warning("the next segment could not be prepared: %s", error, extra={"chain": self.opening.chain})
+            self._are_zeros_missing = True
+        else:
+            self._are_zeros_missing = False
 
     def _post(self, callback: Callable[[Unpack[_Arguments]], object], *arguments: *_Arguments) -> None:
         # A loop that was closed under us has nobody left to tell.

@@ -91,14 +91,23 @@ class ChainReader:
 
     def torn(self) -> Torn | None:
         """What is left in this segment after the last line that was yielded, zeros apart."""
-        end = end_of_content(self.segment, self._offset)
-        if end <= self._offset:
+        content = self._rest()
+        if not content:
             return None
-        with opened(self.segment) as file:
-            file.seek(self._offset)
-            content = file.read(end - self._offset)
         digest = hashlib.sha256(content).hexdigest()
         return Torn(self.folder.name, self.segment.name, self.line + 1, self._offset, len(content), digest)
+
+    def hides_more(self) -> bool:
+        """Whether there are whole lines that reading does not reach, and not just what a crash has torn."""
+        return b"\n" in self._rest() or self.stray() is not None
+
+    def _rest(self) -> bytes:
+        end = end_of_content(self.segment, self._offset)
+        if end <= self._offset:
+            return b""
+        with opened(self.segment) as file:
+            file.seek(self._offset)
+            return file.read(end - self._offset)
 
     def stray(self) -> str | None:
         """The name of a segment that doesn't follow: before the first, after one that is missing, or beyond the one

@@ -1,7 +1,8 @@
 """Finds records over all chains of a journal, oldest first.
 
 Searching is not verifying: it reads what is there. But a line that does not look like a record is never passed over in
-silence: it is found whatever was asked, as a record of the kind `unreadable`.
+silence: it is found whatever was asked, as a record of the kind `unreadable`. So is the place from which on a chain
+can't be read, though there is more: behind a zero byte, or a segment that is gone.
 
 Memory is bounded: chains are merged by time, and each is open only while its turn lasts.
 """
@@ -14,7 +15,8 @@ from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
 
 from gateway.audit.chain import parse
-from gateway.audit.events import member, stamp
+from gateway.audit.events import EventName, member, stamp
+from gateway.audit.files import SystemFiles, is_live
 from gateway.audit.journal import FOLDER
 from gateway.audit.reader import ChainReader, chain_folders
 
@@ -22,6 +24,7 @@ Record = dict[str, object]
 HELD = 10_000
 """Records that may wait at once for the outcome of the oldest of them; then it is given out without."""
 _OUTCOME = b'"kind":"outcome"'
+_COUNTED = b'"event":"%b"' % EventName.REFUSALS_COUNTED.encode()
 _TIME = b'"time":"'
 _REQUEST_ID = b'"request_id":"'
 """Made by ourselves, of letters and digits: as it is in JSON, it is in the record."""
@@ -41,6 +44,7 @@ class Filter:
     until: float | None = None
     """Unix seconds; since ≤ time < until."""
     request_id: str | None = None
+    """Its records; or the count that it may be in, if it was refused beyond the budget (`audit.budget`)."""
     reason: str | None = None
     decision: str | None = None
     text: str | None = None
@@ -52,7 +56,7 @@ class Filter:
             and self.tenant in (None, record.get("tenant"))
             and self.application in (None, record.get("application"))
             and self.kind in (None, record.get("kind"), record.get("event"))
-            and self.request_id in (None, record.get("request_id"))
+            and (self.request_id in (None, record.get("request_id")) or _may_count(record, self.request_id or ""))
             and self.reason in (None, record.get("reason"))
             and self.decision in (None, record.get("decision"))
         )
@@ -72,8 +76,9 @@ class _Sieve:
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
-        texts = (wanted.user, wanted.tenant, wanted.application, wanted.kind, wanted.request_id, wanted.reason)
+        texts = (wanted.user, wanted.tenant, wanted.application, wanted.kind, wanted.reason)
         self._marks = [quote(text).encode() for text in (*texts, wanted.decision) if text is not None]
+        self._request = b"" if wanted.request_id is None else quote(wanted.request_id).encode()
         self._text = quote(wanted.text)[1:-1].lower().encode() if wanted.text else b""
         # RFC 3339 in UTC with a fixed number of digits sorts like the time that it stands for.
         self._since = b"" if wanted.since is None else stamp(wanted.since).encode()
@@ -82,10 +87,17 @@ class _Sieve:
     def take(self, line: bytes) -> Record | None:
         if not self._since <= _time(line) < self._until or not all(mark in line for mark in self._marks):
             return None
-        if self._text not in line.lower():
+        if self._text not in line.lower() or not (self._request in line or _COUNTED in line):
             return None
         record = parse(line)
         return record if record is not None and self._wanted.fits(record) else None
+
+
+def _may_count(record: Record, request_id: str) -> bool:
+    """Whether it counts requests from one before this to one after it. The ids of a process are numbers of a fixed
+    length."""
+    first, last = member(record, "first_request"), member(record, "last_request")
+    return first is not None and last is not None and len(first) == len(request_id) and first <= request_id <= last
 
 
 def _matching(folder: Path, sieve: _Sieve) -> Iterator[Record]:
@@ -159,6 +171,9 @@ def _lines(folder: Path) -> Iterator[bytes | Record]:
             yield line
         else:
             yield {"kind": "unreadable", "time": time, "chain": folder.name, "place": reader.place}
+    # One that is being written may have gone on since its end was seen.
+    if reader.hides_more() and not is_live(folder, SystemFiles()):
+        yield {"kind": "unreadable", "time": time, "chain": folder.name, "place": reader.place}
 
 
 def _start(folder: Path) -> str:

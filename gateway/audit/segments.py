@@ -10,10 +10,13 @@ Law:
 - It is under the name where a reader looks for it, or was so `check_interval` seconds ago.
 - Segments are filled with zeros ahead, because a sync that changes no metadata takes half the time. A reader ends a
   segment at its first zero byte. Sizes double up to `segment_bytes`, so that a quiet process stays small.
+- The zeros are room that a full disk does not take away: at least half of a segment, which is prepared for when the
+  other half is used, or which `is_low` speaks before. Not on a file system that writes every block anew (btrfs, ZFS).
 - A new segment's name is durable before the first record in it is.
 """
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterable
@@ -28,6 +31,8 @@ _ZEROS = bytes(1 << 20)
 """Synced piece by piece, so that a commit never waits behind a whole segment."""
 PREPARED = "prepared"
 """A segment to be, under a name that no reader looks at."""
+AGAIN_SECONDS = 1.0
+"""After zeros that found no room."""
 
 
 def segment_name(number: int) -> str:
@@ -51,17 +56,28 @@ class SegmentWriter:
     """The only writer of one chain. Calls block; one thread at a time, `prepare_next` apart."""
 
     def __init__(
-        self, folder: Path, opening: Opening, files: Files, *, segment_bytes: int, check_interval: float
+        self,
+        folder: Path,
+        opening: Opening,
+        files: Files,
+        *,
+        segment_bytes: int,
+        check_interval: float,
+        floor_bytes: int = 0,
     ) -> None:
+        """`floor_bytes`: that zeros leave free on the file system."""
         self.folder = folder
         self._files = files
         self._segment_bytes, self._check_interval = segment_bytes, check_interval
+        self._floor_bytes = floor_bytes
         self._shared = origin(opening)
         self._lock: int | None = None
         self._segment: _Segment | None = None
         self._prepared: _Segment | None = None
         self._number = 0
-        self._gave_up_at: int | None = None
+        self._zeros_at = self._measured_at = float("-inf")
+        """On the monotonic clock: when zeros may be tried again, and when the free room was looked at."""
+        self._is_low = False
         self._sealed = self._durable = Head(opening.chain, 0, first_hash(opening))
         self._unsynced = b""
 
@@ -127,27 +143,48 @@ class SegmentWriter:
     def wants_next(self) -> bool:
         """Whether it is time to prepare another segment: half of this one is used."""
         segment = self._segment
-        if segment is None or self._prepared is not None or self._gave_up_at == self._number:
+        if segment is None or self._prepared is not None or time.monotonic() < self._zeros_at:
             return False
         return segment.used * 2 > segment.size
+
+    def is_low(self) -> bool:
+        """Whether the disk has no room for another segment above the floor. Looked at once in `check_interval`."""
+        now = time.monotonic()
+        if self._floor_bytes and now >= self._measured_at + self._check_interval:
+            self._measured_at = now
+            # A folder that is gone has no disk: that is the next write's to say.
+            with contextlib.suppress(OSError):
+                self._is_low = self._files.free_bytes(self.folder) < self._floor_bytes + FIRST_SEGMENT_BYTES
+        return self._is_low
 
     def prepare_next(self) -> None:
         """Fill the next segment with zeros, under a name that no reader looks at. Raises OSError."""
         path = self.folder / PREPARED
-        size = min(self._segment_bytes, FIRST_SEGMENT_BYTES << min(self._number, 16))
-        descriptor = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
-            for offset in range(0, size, len(_ZEROS)):
-                write_all(self._files, descriptor, _ZEROS[: size - offset], offset)
-                self._files.fdatasync(descriptor)
+            size = self._size_of_next()
+            descriptor = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            try:
+                for offset in range(0, size, len(_ZEROS)):
+                    write_all(self._files, descriptor, _ZEROS[: size - offset], offset)
+                    self._files.fdatasync(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._files.close(descriptor)
+                    self._files.unlink(path)
+                raise
         except OSError:
-            # On a disk that fills up the zeros are the first to go, and not tried again for this segment.
-            self._gave_up_at = self._number
-            with contextlib.suppress(OSError):
-                self._files.close(descriptor)
-                self._files.unlink(path)
+            # On a disk that fills up the zeros are the first to go without.
+            self._zeros_at = time.monotonic() + AGAIN_SECONDS
             raise
         self._prepared = _Segment(descriptor, path, size)
+
+    def _size_of_next(self) -> int:
+        """Smaller where there is little room. Raises OSError."""
+        wanted = min(self._segment_bytes, FIRST_SEGMENT_BYTES << min(self._number, 16))
+        room = self._files.free_bytes(self.folder) - self._floor_bytes
+        if room < min(wanted, FIRST_SEGMENT_BYTES):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return min(wanted, room)
 
     def close(self) -> None:
         """Let go of the files. What `flush` returned for is on disk, whatever happens here."""

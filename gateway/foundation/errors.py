@@ -27,6 +27,11 @@ class JournalUnavailable(Unavailable):
     """The audit journal could not be written in time."""
 
 
+class DiskFull(JournalUnavailable):
+    """So little room is left on its disk that it is kept for what must be recorded (`audit.journal`). This record is
+    not among those that were begun."""
+
+
 class Conflict(GatewayError):
     """What was asked contradicts what is there: a name taken, a tenant that does not exist."""
 

@@ -4,8 +4,10 @@ Law: a browser sends `__Host-` cookies exactly as we set them, once. Whatever el
 parser (twice, nameless as in CVE-2023-23934, spaced) is refused, never interpreted; all others pass byte for byte.
 """
 
+import re
 from collections.abc import Iterable
 
+from gateway.http1 import limits
 from gateway.http1.messages import Header
 
 SESSION_COOKIE = "__Host-gateway"
@@ -19,6 +21,8 @@ DEVICE_SECONDS = 180 * 86_400
 _OURS = SESSION_COOKIE.encode()
 _OURS_EXTENDED = _OURS + b"-"
 _BLANK = b" \t"
+
+_TOO_LONG = re.compile(rb"\r\ncookie:[^\r]{%d}" % (limits.LINE_BYTES + 1 - len(b"cookie:")), re.IGNORECASE)
 
 
 def set_cookie(name: str, value: str, max_age: int | None = None) -> str:
@@ -47,6 +51,12 @@ def find_own_cookies(headers: Iterable[Header]) -> dict[str, str] | None:
                 return None
             found[text] = value.decode("latin-1")
     return found
+
+
+def are_too_long(block: bytes) -> bool:
+    """Whether it is its cookies for which a head is refused. A browser sends them in one line, which no page of
+    another domain can make longer."""
+    return _TOO_LONG.search(block) is not None
 
 
 def forwarded_cookies(header: Header, own_application: bool = False) -> bytes | None:

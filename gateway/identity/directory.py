@@ -14,7 +14,7 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.keyring import KeySet
 from gateway.foundation.principal import Principal
 from gateway.identity.credentials import service_token_hash, session_label, token_hash
-from gateway.identity.follower import CURRENT_SECONDS, DEADLINE_SECONDS, Follower
+from gateway.identity.follower import CURRENT_SECONDS, Follower
 from gateway.identity.live_copy import LiveCopy
 from gateway.metrics import Metrics
 from gateway.store.reader import Reader
@@ -215,7 +215,7 @@ class Directory:
         if held.principal is not None and now - held.last_used >= self.idle_seconds:
             session = held.principal.session
             if now - held.asked_at >= _ASK_AGAIN_SECONDS:
-                recorded = await self._reader.ask(lambda reader: reader.last_used(session), DEADLINE_SECONDS)
+                recorded = await self._reader.ask(lambda reader: reader.last_used(session))
                 held.asked_at, held.last_used = now, max(held.last_used, recorded or 0.0)
         return now - held.last_used >= self.idle_seconds
 

@@ -171,6 +171,8 @@ class Enrolment:
             return None
         token, secret = mint(self._keys.session, _STAGE, self._entropy), otp.new_secret(self._entropy)
         chosen = json.dumps({"password": encoded, "secret": base64.b64encode(secret).decode("ascii")}).encode()
+        expires_at, generation = now + SCAN_SECONDS, generation_of(connection, invited.person)
+        bound_to = _bound_to(invited.person, generation, token.hashed, expires_at)
         pending.create(
             connection,
             Pending(
@@ -178,8 +180,8 @@ class Enrolment:
                 stage=_STAGE,
                 person=invited.person,
                 since=now,
-                expires_at=now + SCAN_SECONDS,
-                sealed=seal(self._keys.factor.current, chosen, _bound_to(invited.person), self._entropy),
+                expires_at=expires_at,
+                sealed=seal(self._keys.factor.current, chosen, bound_to, self._entropy),
             ),
         )
         return self._scan(invited, token.text, secret)
@@ -212,9 +214,11 @@ class Enrolment:
 
     def _chosen(self, connection: Connection, begun: Pending) -> _Chosen | None:
         person = None if begun.person is None else people.get(connection, begun.person)
-        if person is None or not person.is_active:
+        # A link that was made since voids what the one before has begun.
+        if person is None or not person.is_active or enrolments.has_open(connection, person.id):
             return None
-        opened = unseal(self._keys.factor, begun.sealed or b"", _bound_to(person.id))
+        bound_to = _bound_to(person.id, generation_of(connection, person.id), begun.token_hash, begun.expires_at)
+        opened = unseal(self._keys.factor, begun.sealed or b"", bound_to)
         if opened is None:
             return None
         chosen = json.loads(opened)
@@ -225,5 +229,8 @@ class Enrolment:
         return Scan(invited.person, invited.name, token, otp.secret_text(secret), uri)
 
 
-def _bound_to(person: str) -> str:
-    return f"enrolment/{person}"
+def _bound_to(person: str, generation: str, token_hash: bytes, expires_at: float) -> str:
+    """As long as the person's factors are those that it is to replace: whoever can write the store can put a row back
+    that a reset, or another enrolment, has dropped."""
+    # A whole number of seconds comes back from an UPDATE as an integer.
+    return f"enrolment/{person}/{generation}/{token_hash.hex()}/{float(expires_at)!r}"

@@ -13,13 +13,13 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.identity.live_copy import LiveCopy, News, change_id, load_copy, read_news
 from gateway.metrics import Metrics
+from gateway.store import thread
 from gateway.store.reader import Reader
 
 POLL_SECONDS = 0.25
 CURRENT_SECONDS = 0.75
 SPACING_SECONDS = 0.02
 """Between polls, so that look-ups which ask for one (a flood of ended cookies) cost fifty a second and no more."""
-DEADLINE_SECONDS = 0.5
 LOAD_DEADLINE_SECONDS = 30.0
 TIDY_SECONDS = 60.0
 
@@ -65,11 +65,11 @@ class Follower:
             return await self.confirm()
         return self.copy
 
-    async def confirm(self, deadline: float = DEADLINE_SECONDS) -> LiveCopy:
+    async def confirm(self, deadline: float | None = None) -> LiveCopy:
         """The copy as of a moment after this call. Raises StoreUnavailable."""
         wanted = self._begun + 1
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(thread.DEADLINE_SECONDS if deadline is None else deadline):
                 while self._confirmed < wanted:
                     await asyncio.shield(self._poll())
         except TimeoutError:
@@ -120,7 +120,7 @@ class Follower:
         if copy is None or self._is_lost:
             return await self._load(reopen=copy is not None)
         version, position = copy.version, copy.position
-        news = await self._reader.ask(lambda reader: read_news(reader, version, position), DEADLINE_SECONDS)
+        news = await self._reader.ask(lambda reader: read_news(reader, version, position))
         if news is None or not copy.fits(news):
             return await self._load(reopen=False)
         changed = copy.apply(news)

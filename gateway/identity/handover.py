@@ -30,7 +30,7 @@ _NONCE_VALUE = re.compile("[0-9a-f]{64}")
 _TARGET_BYTES = 4096
 """Beyond it the sealed request would not fit a request line of 8 KiB: the way back leads to the root instead."""
 _TARGET = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-"""A path of our own origin: `//` and `/\\` begin another host's address (the open redirects of ADVISORIES 5)."""
+"""A path of our own origin: `//` and `/\\` begin another host's address (CVE-2021-21291)."""
 
 
 @dataclass(frozen=True, slots=True)

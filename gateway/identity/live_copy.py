@@ -1,11 +1,11 @@
 """What a worker knows of people, sessions, tokens and tenants: a state of the store, and the steps to the next one.
 
-Law: a copy stands at one position of the change feed. What was loaded while the feed took a step is loaded again, so
-that a revocation can't fall between a read and the position that it is filed under.
+Law: a copy stands at one position of the change feed, and each step is read in one transaction, so that a revocation
+can't fall between a read and the position that it is filed under, however often somebody writes meanwhile.
 
 Law: a step is taken only if what it changed is what the store's tally changed (`store.seals`). Otherwise a notice of a
 change was missed, or a row was put back as it once was: everything is loaded anew, and if that doesn't add up either,
-what is not as it was remembered counts as ended.
+what is not as it was remembered counts as ended, whatever is said of it afterwards, until it all adds up.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,6 @@ from gateway.store.tenants import Tenant
 from gateway.store.tokens import ServiceToken
 
 Value = TypeVar("Value")
-
-_TRIES = 3
-"""Rounds of loading before a store that changes all the time is taken as it is: each value is then at least as new
-as the position, and the next poll, a quarter of a second later, brings the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,7 @@ class News:
     broken: frozenset[str] = frozenset()
     """Ids of those that are not genuine, and None above."""
     tally: Tally | None = None
-    """At this position; None if the store did not rest long enough to tell."""
+    """At this position; None if nobody has written anything since."""
 
 
 class LiveCopy:
@@ -55,6 +51,8 @@ class LiveCopy:
         self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
         self.broken = state.broken
         """Ids of what is not genuine, and counts as ended."""
+        self._doubtful = frozenset[str]()
+        """Ids of what is there, with a seal of ours, and is not what it was remembered to be."""
         self._elements = state.elements
         self._sum = sum(state.elements.values()) % MODULUS
         self._gap = state.tally.sums.live - self._sum
@@ -122,7 +120,9 @@ class LiveCopy:
     def remember(self, older: "LiveCopy") -> frozenset[str]:
         """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""
         keys = self._elements.keys() | older._elements.keys()
-        doubtful = frozenset(key for key in keys if self._elements.get(key) != older._elements.get(key))
+        changed = frozenset(key for key in keys if self._elements.get(key) != older._elements.get(key))
+        # The older one remembers those, too, as they were found, and not as they should be.
+        self._doubtful = doubtful = changed | older._doubtful
         for key in doubtful:
             self._put_session(key, None)
             self._put_token(key, None)
@@ -133,19 +133,22 @@ class LiveCopy:
 
     def apply(self, news: News) -> frozenset[str]:
         """Step to the position of the news. The ids of what ended or changed: what was sealed anew did not."""
-        changed = {*_changed(self.people, news.people), *_changed(self.tokens, news.tokens)}
-        changed |= {session for session, live in news.sessions if not self._is_same(session, live)}
-        changed |= {tenant_id(name) for name, tenant in news.tenants if tenant is None or name not in self.tenants}
-        for session, live in news.sessions:
+        sessions, people = self._undoubted(news.sessions), self._undoubted(news.people)
+        tokens, tenants = self._undoubted(news.tokens), news.tenants
+        changed = {*_changed(self.people, people), *_changed(self.tokens, tokens)}
+        changed |= {session for session, live in sessions if not self._is_same(session, live)}
+        changed |= {tenant_id(name) for name, tenant in tenants if tenant is None or name not in self.tenants}
+        for session, live in sessions:
             self._put_session(session, live)
-        for person, found in news.people:
+        for person, found in people:
             _put(self.people, person, found)
-        for token, service in news.tokens:
+        for token, service in tokens:
             self._put_token(token, service)
-        for name, tenant in news.tenants:
-            self.tenants = self.tenants - {name} if tenant is None else self.tenants | {name}
+        for name, tenant in tenants:
+            is_over = tenant is None or tenant_id(name) in self._doubtful
+            self.tenants = self.tenants - {name} if is_over else self.tenants | {name}
         self._take_elements(news.elements)
-        self.broken = self.broken - {key for key, _ in news.elements} | news.broken
+        self.broken = self.broken - {key for key, _ in news.elements} | news.broken | self._doubtful
         self.version, self.position = news.version, news.position
         self.stamp = self.stamp if news.tally is None else news.tally.stamp
         return frozenset(changed)
@@ -170,6 +173,9 @@ class LiveCopy:
         for token in tokens:
             self._put_token(token, None)
         return frozenset((*sessions, *tokens))
+
+    def _undoubted(self, found: tuple[tuple[str, Value | None], ...]) -> tuple[tuple[str, Value | None], ...]:
+        return tuple((key, None if key in self._doubtful else value) for key, value in found)
 
     def _take_elements(self, elements: tuple[tuple[str, int], ...]) -> None:
         for key, element in elements:
@@ -207,26 +213,19 @@ class LiveCopy:
 
 
 def load_copy(reader: Reader, now: float) -> LiveCopy:
-    """Everything, in one transaction. The version is read first: what changes meanwhile shows at the next poll."""
-    version = reader.data_version()
-    return LiveCopy(reader.load_all_live(now), version)
+    """Everything, in one transaction."""
+    with reader.one_moment():
+        return LiveCopy(reader.load_all_live(now), reader.data_version())
 
 
 def read_news(reader: Reader, version: int, position: int) -> News | None:
     """What happened since; None if the feed does not reach back that far, and only `load_copy` helps."""
-    seen = reader.data_version()
-    if seen == version:
-        return News(version, position)
-    changes: tuple[Change, ...] = ()
-    for _ in range(_TRIES):
+    with reader.one_moment():
+        seen = reader.data_version()
+        if seen == version:
+            return News(version, position)
         feed = reader.changes_since(position)
-        if feed.truncated:
-            return None
-        changes, position = changes + feed.changes, feed.position
-        news, is_still = _load(reader, News(seen, position, changes))
-        if is_still:
-            break
-    return news
+        return None if feed.truncated else _load(reader, News(seen, feed.position, feed.changes))
 
 
 def change_id(change: Change) -> str:
@@ -237,8 +236,8 @@ def tenant_id(name: str) -> str:
     return seal_id("tenant", name)
 
 
-def _load(reader: Reader, news: News) -> tuple[News, bool]:
-    """With the present values of all that changed, and whether they are all of the news' own position."""
+def _load(reader: Reader, news: News) -> News:
+    """With the present values of all that changed."""
     sessions, people = _load_kind(reader, news, "session"), _load_kind(reader, news, "person")
     tokens, tenants = _load_kind(reader, news, "token"), _load_kind(reader, news, "tenant")
     found: list[tuple[str, Loaded[Any]]] = [
@@ -247,9 +246,7 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
         *tokens,
         *((tenant_id(key), each) for key, each in tenants),
     ]
-    tally = reader.tally()
-    is_still = all(each.position == news.position for each in (tally, *(each for _, each in found)))
-    loaded = replace(
+    return replace(
         news,
         sessions=tuple((key, each.value) for key, each in sessions),
         people=tuple((key, each.value) for key, each in people),
@@ -257,9 +254,8 @@ def _load(reader: Reader, news: News) -> tuple[News, bool]:
         tenants=tuple((key, each.value) for key, each in tenants),
         elements=tuple((key, each.element) for key, each in found),
         broken=frozenset(key for key, each in found if each.is_broken),
-        tally=tally.value if is_still else None,
+        tally=reader.tally(),
     )
-    return loaded, is_still
 
 
 def _load_kind(reader: Reader, news: News, kind: ChangeKind) -> list[tuple[str, Loaded[Any]]]:

@@ -76,6 +76,9 @@ def read_reductions(state_dir: Path, since: float) -> Reductions:
 
 
 def _note(taken: dict[tuple[EventName, Subject], None], record: Record) -> None:
+    # Workers decide on requests and take nothing from anybody: one that was taken over must not give back either.
+    if (member(record, "chain") or "").startswith("worker-"):
+        return
     known = EventName.__members__.values()
     name = next((each for each in known if each.value == record.get("event")), None)
     if name in _TAKES:

@@ -6,7 +6,7 @@ The first half belongs to somebody's transaction (a `Connection`); the second ha
 import base64
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -85,17 +85,15 @@ def find_live(connection: Connection, session: str, now: float, idle_seconds: fl
 def hand_over(connection: Connection, minter: Minter, session: str, request: SignInRequest) -> HandOver:
     """A code for the host that the request came from, good once and for `CODE_SECONDS`."""
     code = mint(minter.keys, hand_over_label(request.host), minter.entropy)
-    hand_overs.add(
-        connection,
-        hand_overs.HandOver(
-            code_hash=code.hashed,
-            session=session,
-            host=request.host,
-            target=_seal_target(minter, _bound_to(code.hashed, session, request.host), request.target),
-            nonce_hash=request.nonce_hash,
-            expires_at=minter.clock.now() + CODE_SECONDS,
-        ),
+    made = hand_overs.HandOver(
+        code_hash=code.hashed,
+        session=session,
+        host=request.host,
+        target="",
+        nonce_hash=request.nonce_hash,
+        expires_at=minter.clock.now() + CODE_SECONDS,
     )
+    hand_overs.add(connection, replace(made, target=_seal_target(minter, made, request.target)))
     return HandOver(request.host, code.text)
 
 
@@ -120,28 +118,33 @@ def _arrive(connection: Connection, minter: Minter, found: hand_overs.HandOver, 
     now = minter.clock.now()
     # That the session has not ended the store has seen; whether its person may still sign in, we see (CVE-2026-95754).
     session = find_live(connection, found.session, now, idle_seconds=float("inf"))
-    token = None if session is None else give_host_token(connection, minter, found.session, found.host)
-    target = _open_target(minter, _bound_to(found.code_hash, found.session, found.host), found.target)
-    if session is None or token is None or target is None:
+    target = _open_target(minter, found)
+    if session is None or target is None:
+        return None
+    token = give_host_token(connection, minter, found.session, found.host)
+    if token is None:
         return None
     return Redeemed(session.person, session.id, token, target, nonce_cookie)
 
 
 # A query may hold what an application means to keep secret, so the store, its log and its copies see it sealed. That it
-# opens for this session and host alone keeps whoever writes to the store from redeeming a code of theirs for another's.
+# opens for this session, host, browser and time alone keeps whoever writes to the store from redeeming a code of theirs
+# for another's session, somebody else's code in a browser of theirs, or either of them later.
 
 
-def _seal_target(minter: Minter, bound_to: str, target: str) -> str:
-    return base64.b64encode(seal(minter.keys.current, target.encode(), bound_to, minter.entropy)).decode("ascii")
+def _seal_target(minter: Minter, made: hand_overs.HandOver, target: str) -> str:
+    sealed = seal(minter.keys.current, target.encode(), _bound_to(made), minter.entropy)
+    return base64.b64encode(sealed).decode("ascii")
 
 
-def _open_target(minter: Minter, bound_to: str, sealed: str) -> str | None:
-    target = unseal(minter.keys, base64.b64decode(sealed), bound_to)
+def _open_target(minter: Minter, found: hand_overs.HandOver) -> str | None:
+    target = unseal(minter.keys, base64.b64decode(found.target), _bound_to(found))
     return None if target is None else target.decode()
 
 
-def _bound_to(code_hash: bytes, session: str, host: str) -> str:
-    return f"hand-over/{code_hash.hex()}/{session}/{host}"
+def _bound_to(made: hand_overs.HandOver) -> str:
+    whose = f"{made.code_hash.hex()}/{made.session}/{made.host}"
+    return f"hand-over/{whose}/{made.nonce_hash.hex()}/{float(made.expires_at)!r}"
 
 
 def listing(store: Store, clock: Clock, name: str | None = None) -> tuple[Session, ...]:

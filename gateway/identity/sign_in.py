@@ -192,6 +192,8 @@ class SignIn:
             return Refused(why, present.person_id)
         take_back(connection, claim.counters, claim.at)
         person, now, token = present.person_id, self._clock.now(), mint(self._keys.session, PENDING, self._entropy)
+        expires_at = now + PENDING_SECONDS
+        proof = _proof(person, present.factors, token.hashed, expires_at)
         if fresh_hash is not None:
             factors.put_password(connection, self._keys.factor, person, fresh_hash, self._clock, self._entropy)
         pending.create(
@@ -201,9 +203,9 @@ class SignIn:
                 stage=RULES[Step.PASSWORD].then,
                 person=person,
                 since=now,
-                expires_at=now + PENDING_SECONDS,
+                expires_at=expires_at,
                 request=claim.request,
-                sealed=seal(self._keys.session.current, b"", _proof(person, token.hashed), self._entropy),
+                sealed=seal(self._keys.session.current, b"", proof, self._entropy),
             ),
         )
         return PasswordAccepted(person, token.text)
@@ -214,9 +216,10 @@ class SignIn:
         person = None if begun is None or begun.person is None else people.get(connection, begun.person)
         if begun is None or person is None or begun.stage != Step.CODE:
             return Refused(Why.EXPIRED_SIGN_IN)
-        if unseal(self._keys.session, begun.sealed or b"", _proof(person.id, hashed)) is None:
-            return Refused(Why.EXPIRED_SIGN_IN)
         generation = factors.generation(connection, person.id)
+        proof = _proof(person.id, generation, hashed, begun.expires_at)
+        if unseal(self._keys.session, begun.sealed or b"", proof) is None:
+            return Refused(Why.EXPIRED_SIGN_IN)
         device = self._device(person.name, client)
         counters = sign_in_counters(self._keys.session, person.name, generation, client, device)
         wait = admit(connection, counters, now)
@@ -287,9 +290,10 @@ class SignIn:
         return None if request is None else open_request(self._keys.hand_over, request, self._clock)
 
 
-def _proof(person: str, token_hash: bytes) -> str:
-    """That the password was this person's is not for the store to say: the row is bound to both."""
-    return f"sign-in/{person}/{token_hash.hex()}"
+def _proof(person: str, generation: str, token_hash: bytes, expires_at: float) -> str:
+    """That the password was this person's, went with the factors that they have now, and for how long it counts, is not
+    for the store to say: the row is bound to all of it."""
+    return f"sign-in/{person}/{generation}/{token_hash.hex()}/{float(expires_at)!r}"
 
 
 def _described(client: Client) -> str:

@@ -1,7 +1,7 @@
 """The one normal form of a request's path (RFC 3986 3.3), or the refusal of a path with two meanings.
 
 Law: a path is decoded once, here, and nobody decodes it again. What an upstream could read in another way than we do is
-refused, not repaired: whoever repairs has to guess the same as the upstream (ADVISORIES family 1). The three spellings
+refused, not repaired: whoever repairs has to guess the same as the upstream (CVE-2026-48020). The three spellings
 that some applications do need (`%2F`, `%5C` and `;`) are named in the result, and `match` refuses them unless the
 route allows them.
 """

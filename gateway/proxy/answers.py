@@ -1,7 +1,9 @@
 """The gateway's own answers: refusals, challenges, preflights, faults of an application.
 
 Law: a refusal is recorded like any decision, and its record is durable before the answer, so that a journal that can't
-be written is noticed on the first request, whatever it asks for.
+be written is noticed on the first request, whatever it asks for. What nobody has signed in for draws on a budget;
+beyond that it is counted (`audit.budget`), and neither waits for the disk nor takes room on it. Whoever is somebody is
+recorded always, and so is whatever reaches an application.
 """
 
 from collections.abc import Sequence
@@ -10,11 +12,23 @@ from typing import TYPE_CHECKING
 from gateway.foundation.errors import JournalUnavailable
 from gateway.http1.framing import ContentLength, NoBody
 from gateway.http1.writer import response_head
+from gateway.identity import cookies
 from gateway.identity.handover import seal_request, surplus_nonces
 from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
 from gateway.proxy import hygiene
-from gateway.proxy.refusals import HTTP_PHRASES, QUIET, STATUS, Notice, Refusal, notice_of, render, upstream_notice
+from gateway.proxy.refusals import (
+    CLEAR_COOKIES,
+    HTTP_PHRASES,
+    QUIET,
+    STATUS,
+    Notice,
+    Refusal,
+    cookies_notice,
+    notice_of,
+    render,
+    upstream_notice,
+)
 from gateway.proxy.upstreams import Fault
 
 if TYPE_CHECKING:
@@ -24,7 +38,7 @@ if TYPE_CHECKING:
 async def refuse(exchange: "Exchange", refusal: Refusal) -> None:
     """Record a refusal of the data plane, then say it."""
     try:
-        await exchange.service.journal.commit(exchange.decision_record("deny", refusal.reason, refusal.detail))
+        await _record(exchange, "deny", refusal.reason, detail=refusal.detail)
     except JournalUnavailable:
         exchange.recorded = None
         refusal = Refusal(Reason.JOURNAL, 503)
@@ -42,7 +56,7 @@ async def fail(exchange: "Exchange") -> None:
 async def refuse_decision(exchange: "Exchange", decision: Decision) -> None:
     """Record and say that the policy does not allow it; a browser is sent to where it can sign in."""
     verdict = "challenge" if decision.verdict is Verdict.CHALLENGE else "deny"
-    await exchange.service.journal.commit(exchange.decision_record(verdict, decision.reason, missing=decision.missing))
+    await _record(exchange, verdict, decision.reason, missing=decision.missing)
     refusal = Refusal(decision.reason, STATUS[decision.reason][0])
     if decision.verdict is Verdict.DENY:
         return answer(exchange, refusal, missing=decision.missing or "")
@@ -66,7 +80,21 @@ def answer(
     if exchange.reply.has_begun:
         exchange.reply.reset()
         return
-    _send_notice(exchange, notice_of(refusal, exchange.request_id.decode("ascii"), sign_in, missing), lines)
+    request_id = exchange.request_id.decode("ascii")
+    if _is_for_its_cookies(exchange, refusal):
+        notice, lines = cookies_notice(refusal, request_id), (CLEAR_COOKIES,)
+    else:
+        notice = notice_of(refusal, request_id, sign_in, missing)
+    _send_notice(exchange, notice, lines)
+
+
+def _is_for_its_cookies(exchange: "Exchange", refusal: Refusal) -> bool:
+    """Whether this browser would be refused again, on every host, whatever it asks for: a page of one host can set
+    cookies for all (RFC 6265, 8.6), more than a head takes or such as look like ours. Nobody finds those by hand."""
+    if exchange.request is None:
+        return cookies.are_too_long(exchange.block)
+    is_ambiguous = refusal.reason is Reason.CREDENTIALS
+    return is_ambiguous and cookies.find_own_cookies(exchange.request.head.headers) is None
 
 
 def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
@@ -78,9 +106,25 @@ def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
 
 async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) -> None:
     """A CORS preflight carries no credentials, so the gateway answers it by itself (Fetch standard, 4.8)."""
-    await exchange.service.journal.commit(exchange.decision_record("allow", Reason.PUBLIC, "preflight"))
+    exchange.refused = Reason.PUBLIC
+    await _record(exchange, "allow", Reason.PUBLIC, detail="preflight")
     lines = [f"{name}: {value}".encode("ascii") for name, value in headers]
     _send(exchange, 204, [*lines, b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"], b"")
+
+
+async def _record(
+    exchange: "Exchange", verdict: str, reason: Reason, *, detail: str = "", missing: str | None = None
+) -> None:
+    """In full or in a count, see the law. Raises JournalUnavailable."""
+    service, is_stranger = exchange.service, exchange.principal.is_anonymous
+    if is_stranger and not service.budget.has_room(service.clock.monotonic()):
+        service.count_surplus(exchange, reason)
+        return
+    record = exchange.decision_record(verdict, reason, detail, missing)
+    committed = service.journal.commit(record)
+    if is_stranger:
+        service.budget.spend(len(record))
+    await committed
 
 
 def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_tab: bool) -> tuple[str, list[bytes]]:
@@ -95,8 +139,8 @@ def _challenge(exchange: "Exchange", *, fresh_code: bool, target: str, is_tab: b
         entropy=service.entropy,
         held={} if is_tab else held,
     )
-    cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_tab else ())]
-    lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in cookies]
+    set_cookies = [challenge.set_cookie, *(surplus_nonces(held) if is_tab else ())]
+    lines = [b"Set-Cookie: " + cookie.encode("ascii") for cookie in set_cookies]
     return f"{exchange.snapshot.login}/sign-in?request={challenge.request}", lines
 
 
@@ -115,7 +159,8 @@ def _where_it_came_from(exchange: "Exchange") -> str:
 
 
 def _send_notice(exchange: "Exchange", notice: Notice, more: Sequence[bytes] = ()) -> None:
-    as_page = exchange.request is not None and exchange.request.wants_page
+    request = exchange.request
+    as_page = request.wants_page if request is not None else b"text/html" in exchange.block
     lines, body = render(notice, as_page=as_page)
     _send(exchange, notice.status, [*lines, *more], body)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from gateway.audit import events
-from gateway.foundation.errors import JournalUnavailable, StoreUnavailable
+from gateway.foundation.errors import DiskFull, JournalUnavailable, StoreUnavailable
 from gateway.foundation.principal import ANONYMOUS, Principal
 from gateway.http1.framing import NoBody
 from gateway.http1.messages import BadRequest
@@ -93,7 +93,12 @@ async def handle(exchange: "Exchange") -> None:
         service.live.running.add(exchange)
 
         # 6. Audit: durable before anything is forwarded.
-        await service.journal.commit(exchange.allow_record(ruling))
+        try:
+            await service.journal.commit(exchange.allow_record(ruling))
+        except DiskFull:
+            if not ruling.reduces_authority:
+                raise
+            await service.journal.commit_reserved(exchange.allow_record(ruling))
         if exchange.cut_reason:
             return None
 

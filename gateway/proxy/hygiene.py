@@ -29,8 +29,12 @@ HOP_BY_HOP = frozenset(
 VOUCHED = frozenset(
     {b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"via"}
 )
-VOUCHED_PREFIXES = (b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-")
-"""What applications take for the word of the proxy in front of them."""
+VOUCHED_PREFIXES = (
+    b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-", b"x-authenticated-",
+    b"x-authentik-", b"x-remote-", b"x-webauth-", b"remote-",
+)  # fmt: skip
+"""What applications take for the word of the proxy in front of them, be it another than this one: who stood behind one
+of those before would believe a client's `Remote-User` (CVE-2026-52845)."""
 
 SECOND_MEANING = frozenset(
     {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-original-uri",
@@ -38,8 +42,26 @@ SECOND_MEANING = frozenset(
 )  # fmt: skip
 """What some applications let override the method, path or host that was decided on (CVE-2023-30845); httpoxy."""
 
+BINDS_A_CONNECTION = (b"ntlm", b"nego", b"kerberos")
+"""Schemes of `Authorization` that sign in the connection and not the request (RFC 4559 6). Ours to an application are
+used by everybody in turn, and the next one would be taken for whoever signed in (CVE-2026-88007)."""
+
 OUR_COOKIES = b"__Host-gateway"
-NOT_FROM_APPLICATIONS = HOP_BY_HOP | {b"strict-transport-security", b"alt-svc"}
+NOT_FROM_APPLICATIONS = HOP_BY_HOP | frozenset(
+    {b"strict-transport-security", b"alt-svc", b"public-key-pins", b"public-key-pins-report-only", b"nel",
+     b"set-cookie2"}
+)  # fmt: skip
+"""What a browser keeps for the whole host, our own addresses there included; and the cookies of RFC 2965."""
+
+CHECKED = frozenset({b"set-cookie", b"clear-site-data"})
+"""What passes or not by its value."""
+
+CLEARED_BY_APPLICATIONS = frozenset(
+    {b'"cache"', b'"storage"', b'"executioncontexts"', b'"clienthints"', b'"prefetchcache"', b'"prerendercache"'}
+)
+"""What is of its own origin alone. `"cookies"` and `"*"` reach every host of the domain (Clear Site Data, 3.1): one
+application would sign people out of all, and make their browsers unknown at the sign-in."""
+
 HSTS = b"Strict-Transport-Security: max-age=63072000; includeSubDomains"
 
 
@@ -177,24 +199,33 @@ def application_lines(head: RequestHead, credentials: Credentials, *, is_ours: b
         if name == b"cookie":
             if (cookies := forwarded_cookies(header, is_ours)) is not None:
                 lines.append(cookies)
-        elif name != b"authorization" or credentials.bearer is None:
+        elif name != b"authorization" or (
+            credentials.bearer is None and not header.value.lower().startswith(BINDS_A_CONNECTION)
+        ):
             lines.append(line)
     return tuple(lines)
 
 
 def client_lines(head: ResponseHead, *, is_ours: bool, cookie_domains: frozenset[str]) -> list[bytes]:
-    """The application's lines that a client gets: not our cookies, not our HSTS, no `Domain` unless allowed."""
+    """The application's lines that a client gets: nothing that reaches beyond its own pages, unless that is allowed."""
     ends_here = NOT_FROM_APPLICATIONS | nominated(head)
     if head.status < 200 or head.status == 204:
         # RFC 9110 8.6: these have no length, and a reader that believed it would wait for a body.
         ends_here |= {b"content-length"}
-    if is_ours or b"set-cookie" not in head.names:
+    if is_ours or CHECKED.isdisjoint(head.names):
         return [line for name, _, line in head.headers if name not in ends_here]
     return [
         line
         for name, value, line in head.headers
-        if name not in ends_here and (name != b"set-cookie" or may_set_cookie(value, cookie_domains))
+        if name not in ends_here
+        and (name != b"set-cookie" or may_set_cookie(value, cookie_domains))
+        and (name != b"clear-site-data" or may_clear(value))
     ]
+
+
+def may_clear(value: bytes) -> bool:
+    """Whether a `Clear-Site-Data` names nothing but what is known to be the application's own."""
+    return all(kind.strip(b" \t").lower() in CLEARED_BY_APPLICATIONS for kind in value.split(b","))
 
 
 def may_set_cookie(value: bytes, cookie_domains: frozenset[str]) -> bool:

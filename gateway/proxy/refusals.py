@@ -54,6 +54,12 @@ UPSTREAM_FAULTS: dict[int, tuple[str, str]] = {
     502: ("Application unavailable", "The application could not be reached, or gave no proper answer."),
     504: ("Application too slow", "The application did not answer in time."),
 }
+COOKIES_CLEARED = (
+    "Your browser had cookies of this site that can't be taken here, too many or not ours. It was told to clear them. "
+    "Please load the page again, and sign in."
+)
+CLEAR_COOKIES = b'Clear-Site-Data: "cookies"'
+"""The one way to be rid of cookies whose Domain and Path nobody knows."""
 PHRASES = {status: title for status, title, _ in STATUS.values()} | {
     status: title for status, (title, _) in UPSTREAM_FAULTS.items()
 }
@@ -84,6 +90,10 @@ class Notice:
 def notice_of(refusal: Refusal, request_id: str, sign_in: str = "", missing: str = "") -> Notice:
     _, title, text = STATUS[refusal.reason]
     return Notice(refusal.status, title, text, request_id, refusal.reason.value, sign_in, missing)
+
+
+def cookies_notice(refusal: Refusal, request_id: str) -> Notice:
+    return Notice(refusal.status, "Cookies cleared", COOKIES_CLEARED, request_id, refusal.reason.value)
 
 
 def upstream_notice(status: int, request_id: str) -> Notice:

@@ -16,6 +16,8 @@ from gateway.proxy.hygiene import Request
 if TYPE_CHECKING:
     from gateway.proxy.service import Counters, Snapshot
 
+SIGN_OUT = b"/.gateway/sign-out"
+
 
 class Ruling:
     """Bytes that are worked out later, when they are first needed, are empty until then."""
@@ -55,6 +57,14 @@ class Ruling:
 
     def __repr__(self) -> str:
         return f"<Ruling {self.decision.verdict} {self.decision.reason}>"
+
+    @property
+    def reduces_authority(self) -> bool:
+        """Whether it is somebody's sign-out, for which there is room on a full disk. Not a stranger's: of those there
+        is no end, and nothing is taken from them."""
+        application = self.match.application
+        is_own = application is not None and application.is_own
+        return is_own and not self.principal.is_anonymous and self.request.path.raw == SIGN_OUT
 
     def answers(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from gateway.audit import events
+from gateway.audit import budget, events
 from gateway.audit.journal import Journal
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
@@ -22,7 +22,7 @@ from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
 from gateway.policy.origins import cross_origin
 from gateway.policy.reasons import Reason
-from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
+from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares, prefix_of
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.live import Live, Running
@@ -33,6 +33,8 @@ from gateway.proxy.upstreams import Upstreams
 DRAIN_STEP_SECONDS = 0.05
 FRAGMENTS = 8192
 """Identities whose part of a record is kept ready."""
+VERDICTS = {None: "allow", Reason.PUBLIC: "allow", Reason.SIGN_IN: "challenge", Reason.FRESH_CODE: "challenge"}
+"""By the reason of an answer of our own; any other denies."""
 
 
 class Counters(NamedTuple):
@@ -108,6 +110,8 @@ class Service:
         self.strangers = Shares()
         self.clients = Shares()
         """Open connections."""
+        self.budget = budget.Budget(self.clock.monotonic())
+        self.surplus = budget.Surplus()
         self.is_draining = False
         self._request_prefix = self.entropy.bytes(8).hex().encode("ascii")
         self._requests = 0
@@ -158,6 +162,20 @@ class Service:
         decisions[0] += 1
         observe_seconds(seconds)
 
+    def count_surplus(self, exchange: Exchange, reason: Reason) -> None:
+        """Instead of its records: beyond the budget (`audit.budget`)."""
+        match = exchange.match
+        application = match.application.name if match and match.application else budget.NO_APPLICATION
+        network = prefix_of(exchange.connection.address)
+        refused = budget.Refused(exchange.request_id.decode("ascii"), reason.value, application, network)
+        self.surplus.add(refused, self.clock.now(), self.clock.monotonic())
+        self.metrics.count("gateway_refusals_counted_total", reason.value)
+
+    def record_surplus(self) -> None:
+        record = self.surplus.take(self.clock.now())
+        if record is not None:
+            self.journal.append(record)
+
     def count_upstream(self, exchange: Exchange) -> None:
         """The time until an application's response head."""
         application = exchange.application.name
@@ -172,9 +190,7 @@ class Service:
         application = match.application.name if match and match.application else ""
         route = match.route.id if match and match.route else ""
         reason = exchange.refused or (ruling.decision.reason if ruling else exchange.recorded) or Reason.FAULT
-        verdict = "deny" if exchange.refused else "allow"
-        if exchange.refused in (Reason.SIGN_IN, Reason.FRESH_CODE):
-            verdict = "challenge"
+        verdict = VERDICTS.get(exchange.refused, "deny")
         what = (application, route, verdict, exchange.reply.status, reason)
         counters = self._counters.get(what)
         if counters is None:
@@ -224,6 +240,9 @@ class Service:
             if wire.deadline is not None and now > wire.deadline:
                 wire.expire()
         self.upstreams.sweep()
+        # On a full disk it counts on: the room that is left is not for this.
+        if self.surplus.is_due(self.clock.monotonic()) and self.journal.is_open:
+            self.record_surplus()
         self.metrics.set("gateway_connections", len(self.connections))
         self.metrics.set("gateway_streams", len(self.live.running))
         self.metrics.set("gateway_sessions", self.directory.live_sessions())
@@ -246,6 +265,7 @@ class Service:
         # The journal is closed after us, and each of them has an outcome to record.
         while len(self.live.running) and self.loop.time() < deadline + quiet_seconds:  # noqa: ASYNC110 - at the very end.
             await asyncio.sleep(DRAIN_STEP_SECONDS)
+        self.record_surplus()
 
     def _say_restart(self, *, tunnels_only: bool) -> None:
         """Also to tunnels that were opened while we drain."""

@@ -34,6 +34,17 @@ class Certificate:
     private_key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ChainDescription:
+    names: tuple[str, ...]
+    """DNS names of the leaf, in lower case."""
+    begins: float
+    ends: float
+    """Unix times: the chain is good while every certificate in it is."""
+    is_leaf_alone: bool
+    """No intermediate came with it."""
+
+
 class ServerTls:
     """The contexts of a listener, swapped whole when certificates change; the client's server name chooses."""
 
@@ -70,14 +81,25 @@ def server_name(transport_tls: object) -> str | None:
 
 def certificate_names(chain: bytes) -> list[str]:
     """DNS names of the leaf certificate, in lower case; raises GatewayError if it can't be read."""
+    return list(describe(chain).names)
+
+
+def describe(chain: bytes) -> ChainDescription:
+    """What a chain (PEM, the leaf first) says of itself; raises GatewayError if it can't be read."""
     from cryptography import x509
 
     try:
-        leaf = x509.load_pem_x509_certificates(chain)[0]
+        certificates = x509.load_pem_x509_certificates(chain)
+        leaf = certificates[0]
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, IndexError, x509.ExtensionNotFound) as error:
         raise GatewayError(f"the certificate can't be used: {error}") from error
-    return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    return ChainDescription(
+        names=tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)),
+        begins=max(each.not_valid_before_utc.timestamp() for each in certificates),
+        ends=min(each.not_valid_after_utc.timestamp() for each in certificates),
+        is_leaf_alone=len(certificates) == 1 and leaf.issuer != leaf.subject,
+    )
 
 
 def _server_context(certificate: Certificate) -> ssl.SSLContext:
@@ -107,6 +129,9 @@ def _restrict(context: ssl.SSLContext) -> None:
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
     """The private key never touches a disk in clear: OpenSSL reads both from memory files."""
+    if b"ENCRYPTED" in certificate.private_key:
+        # OpenSSL would ask whoever sits at the terminal for the passphrase, and wait.
+        raise GatewayError("the private key is encrypted: write it without a passphrase (openssl pkey -in … -out …)")
     descriptors = []
     try:
         for name, content in (("chain", certificate.chain), ("key", certificate.private_key)):
@@ -114,7 +139,9 @@ def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
             os.write(descriptor, content)
         context.load_cert_chain(*(f"/proc/self/fd/{descriptor}" for descriptor in descriptors))
     except ssl.SSLError as error:
-        raise GatewayError(f"the certificate and its private key can't be used: {error.reason}") from error
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise GatewayError("the private key can't be used: it belongs to another certificate") from error
+        raise GatewayError(f"certificate or private key can't be used: {error.reason or 'one is not PEM'}") from error
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

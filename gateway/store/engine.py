@@ -35,11 +35,18 @@ class Backend(Protocol):
     def engine(self, *, read_only: bool) -> Engine:
         """Its transactions are serialisable; those of a read-only one can't write."""
 
+    def reserve(self) -> None:
+        """Make room that a full disk can't take away, if it isn't there; while a connection is open. Raises OSError or
+        StoreUnavailable when it can't be had."""
+
     def check(self) -> None:
         """Raises StoreUnavailable unless the database is still the one that the engine was opened on."""
 
     def version(self, connection: Connection) -> int:
         """Another number whenever another connection has committed; comparable within one connection only."""
+
+    def damage(self, connection: Connection) -> str | None:
+        """What in the database's own structure would have us miss rows, or do somebody else's work. Reads all of it."""
 
     def migration_lock(self) -> AbstractContextManager[None]:
         """Held by one process at a time."""
@@ -74,6 +81,10 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.backend!r}, {self._engine.pool.status()})"
 
+    def reserve(self) -> None:
+        """See `Backend.reserve`; after the first use."""
+        return self.backend.reserve()
+
     def close(self) -> None:
         self._thread.close()
         self._reading.dispose()
@@ -87,11 +98,11 @@ class Store:
         """One transaction that can't write, sees one moment, and holds up nobody."""
         return self._transact(self._reading, work, lambda: False)
 
-    async def arun(self, work: Work[Result], deadline: float = 0.5) -> Result:
+    async def arun(self, work: Work[Result], deadline: float | None = None) -> Result:
         """`run` on the store's thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda abandoned: self._transact(self._engine, work, abandoned), deadline)
 
-    async def aread(self, work: Work[Result], deadline: float = 0.5) -> Result:
+    async def aread(self, work: Work[Result], deadline: float | None = None) -> Result:
         """`read` on the store's thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda abandoned: self._transact(self._reading, work, abandoned), deadline)
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select
 from gateway.foundation.errors import NotFound
 from gateway.store import factors, seals
 from gateway.store.faults import conflict
-from gateway.store.tables import ENROLMENTS, PEOPLE
+from gateway.store.tables import ENROLMENTS, PEOPLE, AnyRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,14 @@ def add(connection: Connection, enrolment: Enrolment) -> None:
 def find(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
     """For showing the form: nothing is spent, since mail scanners and browsers look at links before people do."""
     row = connection.execute(select(ENROLMENTS).where(*_usable(token_hash, now))).one_or_none()
-    return Enrolment(*row) if row is not None and factors.are_genuine(connection, row.person) else None
+    if row is None or not factors.are_genuine(connection, row.person):
+        return None
+    # What was sealed is the link that its person leads to. Somebody may have written one that only its hash leads to.
+    return Enrolment(*row) if row == _open_one(connection, row.person) else None
+
+
+def has_open(connection: Connection, person: str) -> bool:
+    return _open_one(connection, person) is not None
 
 
 def spend(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:
@@ -52,6 +59,10 @@ def sweep(connection: Connection, now: float) -> int:
     expired = ENROLMENTS.c.expires_at <= now
     seals.will_change(connection, "factors", connection.execute(select(ENROLMENTS.c.person).where(expired)).scalars())
     return connection.execute(delete(ENROLMENTS).where(expired)).rowcount
+
+
+def _open_one(connection: Connection, person: str) -> AnyRow | None:
+    return connection.execute(select(ENROLMENTS).where(ENROLMENTS.c.person == person)).one_or_none()
 
 
 def _usable(token_hash: bytes, now: float) -> tuple[ColumnElement[bool], ...]:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from gateway.foundation.errors import Conflict, StoreUnavailable
+from gateway.foundation.errors import Conflict, StoreTampered, StoreUnavailable
+from gateway.store.sqlite import DAMAGED, is_damage, is_full
 
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """A broken rule of the schema is the caller's conflict; anything else means that the store can't be used now.
+    """A broken rule of the schema is the caller's conflict; a file that is damaged was changed by somebody else, if
+    only by its disk; anything else means that the store can't be used now.
 
     The database's own message is kept as the cause, for the operational log; it may hold values, so it is not shown.
     """
@@ -20,6 +22,10 @@ def mapped() -> Iterator[None]:
     except IntegrityError as fault:
         raise Conflict("what was asked contradicts what is stored") from fault
     except (DBAPIError, PoolTimeout, OSError) as fault:
+        if isinstance(fault, DBAPIError) and is_damage(fault.orig):
+            raise StoreTampered(DAMAGED) from fault
+        if isinstance(fault, DBAPIError) and is_full(fault.orig):
+            raise StoreUnavailable("the store can't be written: its disk is full") from fault
         raise StoreUnavailable(f"the store can't be used now ({type(fault).__name__})") from fault
 
 

@@ -45,9 +45,11 @@ def prepare(store: Store, anchor: Anchor) -> Report:
 
 def review(store: Store, anchor: Anchor) -> Report:
     """The whole of it. Reads every content that carries authority: some seconds for a million."""
-    found = store.read(authority.inspect)
-    if not found.adds_up:
+    found, damage = store.read(authority.inspect), store.read(store.backend.damage)
+    if damage is not None or not found.adds_up:
         store.run(authority.lock)
+    if damage is not None:
+        return Report(problem=f"{_UNSOUND} ({damage})", broken=found.broken)
     if not found.is_sound:
         return Report(problem=_UNSOUND, broken=found.broken)
     return Report(problem=follow(store, anchor), broken=found.broken)

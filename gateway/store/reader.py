@@ -37,9 +37,8 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Value]):
-    """A value as it was at `position` of the feed; None if there is no such thing, it has ended, or is not genuine."""
+    """A value; None if there is no such thing, it has ended, or is not genuine."""
 
-    position: int
     value: Value | None
     element: int = 0
     """What it adds to the tally."""
@@ -76,7 +75,7 @@ class Reader:
         self._url, self._state_dir = url, state_dir
         self.seals = seals
         """Others may take their place: a transaction ends with those that it began with."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._thread = JobThread("store-reader")
         with mapped():
             self._open()
@@ -102,9 +101,18 @@ class Reader:
             connection.close()
             engine.dispose()
 
-    async def ask(self, question: Callable[["Reader"], Result], deadline: float = 0.5) -> Result:
+    async def ask(self, question: Callable[["Reader"], Result], deadline: float | None = None) -> Result:
         """Any of the calls below on the reader's own thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda _: question(self), deadline)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is asked within is answered as of one moment, whatever others write meanwhile."""
+        with self._my_turn():
+            self._backend.check()
+            with self._connection.begin():
+                self._connection.execution_options(seals=self.seals)
+                yield
 
     def data_version(self) -> int:
         """Another number whenever somebody has committed something: that, and not what."""
@@ -116,9 +124,9 @@ class Reader:
     def position(self) -> int:
         return self._read(changes.position)
 
-    def tally(self) -> Loaded[Tally]:
+    def tally(self) -> Tally:
         """Raises StoreTampered."""
-        return self._read(lambda connection: Loaded(changes.position(connection), seals.tally(connection)))
+        return self._read(seals.tally)
 
     def load_all_live(self, now: float) -> LiveState:
         with _no_collection():
@@ -130,19 +138,14 @@ class Reader:
         present, content = _PRESENT[kind]
 
         def work(connection: Connection) -> dict[str, Loaded[Any]]:
-            with_key, position, found = (
-                seals.seals_of(connection),
-                changes.position(connection),
-                dict[str, Loaded[Any]](),
-            )
+            with_key, found = seals.seals_of(connection), dict[str, Loaded[Any]]()
             for start in range(0, len(keys), _AT_ONCE):
                 some = keys[start : start + _AT_ONCE]
                 values, held = present(connection, some), seals.held(connection, kind, some)
                 for key in some:
                     value, its = values.get(key), held.get(key, seals.NOTHING)
                     is_genuine = its.fits(with_key, None if value is None else content(value))
-                    element = its.element(with_key)
-                    found[key] = Loaded(position, value if is_genuine else None, element, not is_genuine)
+                    found[key] = Loaded(value if is_genuine else None, its.element(with_key), not is_genuine)
             return found
 
         return self._read(work)
@@ -165,9 +168,9 @@ class Reader:
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         with self._my_turn():
-            self._backend.check()
-            with self._connection.begin():
-                self._connection.execution_options(seals=self.seals)
+            if self._connection.in_transaction():
+                return work(self._connection)
+            with self.one_moment():
                 return work(self._connection)
 
     @contextmanager

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import GatewayError, NotFound, StoreUnavailable
+from gateway.foundation.errors import GatewayError, NotFound, StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import Key, KeySet, write_private
 from gateway.store import authority, epoch
 from gateway.store.anchor import Anchor
@@ -30,7 +30,7 @@ from gateway.store.faults import mapped
 from gateway.store.migrate import migrate, require_known, schema
 from gateway.store.rotation import seal_anew
 from gateway.store.seals import Seals, tally
-from gateway.store.sqlite import Sqlite, damage
+from gateway.store.sqlite import DAMAGED, Sqlite, damage
 
 CHUNK_BYTES = 65_536
 _TAG_BYTES = 16
@@ -57,11 +57,11 @@ class SnapshotInfo:
 
 
 def create(store: Store, directory: Path, key: Key, clock: Clock, entropy: Entropy) -> SnapshotInfo:
-    """Written whole and durably, while others go on using the store. Raises StoreUnavailable, or GatewayError."""
+    """Written whole and durably, while others go on using the store. Raises StoreUnavailable, StoreTampered if
+    it is damaged, or GatewayError."""
     now = clock.now()
     revision, number = store.read(lambda connection: (schema(connection), epoch.current(connection)))
-    with mapped():
-        image = store.backend.image()
+    image = whole(store)
     header = {
         "format": _FORMAT,
         "v": _VERSION,
@@ -78,6 +78,16 @@ def create(store: Store, directory: Path, key: Key, clock: Clock, entropy: Entro
     except OSError as error:
         raise GatewayError(f"the snapshot {path} can't be written: {error.strerror}") from error
     return _info(path)
+
+
+def whole(store: Store) -> bytes:
+    """The image of a store that is whole. Raises StoreTampered for one that is damaged: a snapshot of it would open for
+    nobody, and in time push out those that do."""
+    with mapped():
+        image = store.backend.image()
+    if fault := damage(image):
+        raise StoreTampered(f"{DAMAGED} ({fault})")
+    return image
 
 
 def listing(directory: Path) -> list[SnapshotInfo]:
@@ -107,15 +117,14 @@ def restore(
     """
     info, image = _opened(path, keys)
     repeat = again(info)
-    live, aside = Sqlite(state_dir), Sqlite(state_dir, "store.db.before-restore")
-    candidate, anchor = Sqlite(state_dir, "restoring.db"), Anchor(state_dir, seals)
+    live, candidate, anchor = Sqlite(state_dir), Sqlite(state_dir, "restoring.db"), Anchor(state_dir, seals)
     replaced = _remains(live, seals)
     try:
         with mapped():
             candidate.adopt(image)
         with closing(Store(candidate, seals)) as store:
             migrate(store)
-            if not store.read(authority.inspect).is_sound:
+            if store.read(candidate.damage) is not None or not store.read(authority.inspect).is_sound:
                 raise GatewayError(f"{path} was made of a store that had been tampered with: take an older one")
 
             seal_anew(store, clock.now, pause=0.0)
@@ -127,7 +136,7 @@ def restore(
             store.run(work)
             stamp = store.read(tally).stamp
         with mapped():
-            candidate.take_the_place_of(live, aside)
+            candidate.take_the_place_of(live)
         anchor.write(stamp)
     finally:
         candidate.discard()

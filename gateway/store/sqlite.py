@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +22,12 @@ from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import write_private
 
 SHARED_MODE = 0o664
+DAMAGED = "the store's file is damaged: put back a copy with `snapshot restore`"
+RESERVE_BYTES = 12 << 20
+"""Of the log. A third of it may be in use, until SQLite brings it into the database (4 MB); what is left takes some
+hundreds of commands, when not one page of it can be brought there. Its index needs no second page for it."""
+BLOCK_BYTES = 512
+"""What stat(2) counts in, whatever the file system."""
 BUSY_SECONDS = 2.0
 """How long a transaction waits for another process's, which takes milliseconds."""
 
@@ -51,6 +57,7 @@ class Sqlite:
 
     def create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._forget_half_a_restore()
         self._make()
         with _faults(), closing(self._connect(read_only=False)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -66,6 +73,22 @@ class Sqlite:
         event.listen(engine, "begin", _begin)
         return engine.execution_options(read_only=read_only)
 
+    def reserve(self) -> None:
+        """Give the log room for what has to be written on a full disk. SQLite passes over what is behind the last valid
+        frame (file format, 4.1), and begins from the front again once all is in the database: so the room stays."""
+        log = self._files()[1]
+        if log.exists() and log.stat().st_blocks * BLOCK_BYTES >= RESERVE_BYTES:
+            return
+        with _faults(), closing(self._connect(read_only=False)) as connection:
+            # Where blocks can't be had without being written (posix_fallocate(3)), nobody else may be writing.
+            connection.execute("BEGIN IMMEDIATE")
+            descriptor = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+                connection.execute("ROLLBACK")
+
     def check(self) -> None:
         """A connection goes on with the file that it has open, even when the path leads to another one, or to none."""
         if self._opened_on is not None and self._identity() != self._opened_on:
@@ -73,6 +96,15 @@ class Sqlite:
 
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def damage(self, connection: Connection) -> str | None:
+        schema = "SELECT name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
+        planted = connection.exec_driver_sql(schema).scalar()
+        if planted is not None:
+            return f"it has {planted!r}, which we never make"
+        # Whether every index leads to the rows that are there, and to no others.
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
+        return None if found == "ok" else found
 
     @contextmanager
     def migration_lock(self) -> Iterator[None]:
@@ -103,11 +135,18 @@ class Sqlite:
         for path in self._files():
             path.unlink(missing_ok=True)
 
-    def take_the_place_of(self, other: "Sqlite", aside: "Sqlite") -> None:
-        """Move to where `other` is, which stays as `aside`. Nobody may have either open.
+    @property
+    def aside(self) -> "Sqlite":
+        """Where this one is kept when another takes its place."""
+        return Sqlite(self.path.parent.parent, f"{self.path.name}.before-restore")
+
+    def take_the_place_of(self, other: "Sqlite") -> None:
+        """Move to where `other` is, which stays beside. Nobody may have either open. After a crash in the middle the
+        other is still there, under both names (`create`).
 
         The log of the other goes first: SQLite would apply it to whatever file it finds under the name.
         """
+        aside = other.aside
         aside.discard()
         main, *logs = zip(other._files(), aside._files(), strict=True)
         for path, kept in logs:
@@ -117,6 +156,13 @@ class Sqlite:
             os.link(*main)
         os.replace(self.path, other.path)
         _sync_folder(other.path.parent)
+
+    def _forget_half_a_restore(self) -> None:
+        """The last step of `take_the_place_of` was never taken: then it is still this one that counts."""
+        second = self.aside.path
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(second), os.lstat(self.path)):
+                second.unlink()
 
     def _files(self) -> tuple[Path, ...]:
         return self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
@@ -148,6 +194,7 @@ class Sqlite:
         )
         for pragma in _PRAGMAS:
             connection.execute(pragma)
+        connection.set_authorizer(_authorize)
         self._opened_on = self._opened_on or self._identity()
         return connection
 
@@ -167,6 +214,21 @@ def _made(path: Path) -> int:
 
 def _link(path: Path) -> StoreTampered:
     return StoreTampered(f"{path} is a link, which the gateway never makes: remove it")
+
+
+def is_damage(fault: BaseException | None) -> bool:
+    """Whether SQLite says that the file is none of its own, or not as it wrote it: that doesn't pass by waiting."""
+    return _code(fault) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(fault: BaseException | None) -> bool:
+    """Whether there is no room on the disk: that passes once there is."""
+    return _code(fault) == sqlite3.SQLITE_FULL
+
+
+def _code(fault: BaseException | None) -> int:
+    """Of an extended code the lowest byte is the plain one (sqlite3.h)."""
+    return int(getattr(fault, "sqlite_errorcode", 0)) & 0xFF
 
 
 def damage(image: bytes) -> str | None:
@@ -189,7 +251,17 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as fault:
+        if is_damage(fault):
+            raise StoreTampered(DAMAGED) from fault
         raise StoreUnavailable(f"the store can't be used now ({type(fault).__name__})") from fault
+
+
+def _authorize(
+    _action: int, _first: str | None, _second: str | None, _database: str | None, through: str | None
+) -> int:
+    """Nothing is done through a trigger or a view: the store has none, and one that somebody has planted would write
+    inside our own transactions, to be sealed with what we wrote. (What a foreign key does has no name.)"""
+    return sqlite3.SQLITE_OK if through is None else sqlite3.SQLITE_DENY
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from gateway.foundation.errors import StoreUnavailable
 Result = TypeVar("Result")
 IsAbandoned = Callable[[], bool]
 
+DEADLINE_SECONDS = 0.5
 CAPACITY = 128
 _CLOSING_SECONDS = 1.0
 
@@ -31,8 +32,9 @@ class JobThread:
     def __repr__(self) -> str:
         return f"JobThread({self._thread.name}, waiting={self._jobs.qsize()}, closed={self._closed})"
 
-    async def ask(self, job: Callable[[IsAbandoned], Result], deadline: float) -> Result:
+    async def ask(self, job: Callable[[IsAbandoned], Result], deadline: float | None = None) -> Result:
         """What `job` returns or raises; StoreUnavailable after `deadline` seconds, or at once if too many wait."""
+        deadline = DEADLINE_SECONDS if deadline is None else deadline
         self._start()
         future: Future[Result] = Future()
         abandoned = threading.Event()

@@ -5,8 +5,8 @@ its end, sends what is no message, or asks on without reading the answers, is tr
 side means: drain.
 
 Messages are dictionaries with a `kind`: `start`, `prepare`, `commit`, `abandon`, `drain` go down; `ready`, `prepared`,
-`refused`, `totals` go up; `ask` and `answer` go from child to child, or to the master, through the master, which lets
-through what `questions` allows.
+`refused`, `totals`, `stuck` go up; `ask` and `answer` go from child to child, or to the master, through the master,
+which lets through what `questions` allows.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ _FROM_CHILDREN: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "prepared": {"version": int},
     "refused": {"version": int, "why": str},
     "totals": {"totals": dict},
+    "stuck": {"why": str},
     "ask": {"to": str, "id": int, "what": str, "arguments": dict},
     "answer": {"to": str, "id": int, "result": object, "error": (str, type(None))},
 }

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.audit.events import EventName, event
 from gateway.audit.files import SyncFailed
-from gateway.audit.journal import Journal
+from gateway.audit.journal import Journal, Limits
 from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
@@ -45,6 +45,8 @@ class Child(ABC):
     role: ClassVar[str]
     writes: ClassVar[tuple[str, ...]] = ()
     """Folders of `state_dir` that it writes, beside its own chain of the journal."""
+    floor_bytes: ClassVar[int] = 0
+    """Free on the journal's disk, below which it takes no more work that has to be recorded."""
 
     def __init__(self, channel: ChildEnd, start: Message) -> None:
         self.channel = channel
@@ -127,11 +129,12 @@ class Child(ABC):
             log.critical("can't start: %s", error)
             raise SystemExit(EXIT_TAMPERED if isinstance(error, StoreTampered) else 1) from error
         self._begun.set()
-        ticking = asyncio.create_task(self._tick())
+        ticking = [asyncio.create_task(self._tick()), asyncio.create_task(self._work_regularly())]
         self.channel.send("ready", confined=is_confined)
         listening.add_done_callback(lambda _: self.drain())
         await self._ended.wait()
-        ticking.cancel()
+        for task in ticking:
+            task.cancel()
         self.channel.send("totals", totals=self.metrics.totals())
         await self.channel.flush()
 
@@ -168,6 +171,7 @@ class Child(ABC):
             self.settings.node or "",
             clock=self.clock,
             entropy=self.entropy,
+            limits=Limits(floor_bytes=self.floor_bytes),
             on_fatal=self.die,
             observe_commit=self.metrics.histogram("gateway_audit_commit_seconds"),
         )
@@ -212,13 +216,18 @@ class Child(ABC):
         await self.adopt(message)
 
     async def _tick(self) -> None:
+        """The totals are also how the master knows that this process lives: they wait for nothing."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.channel.send("totals", totals=self.metrics.totals())
+
+    async def _work_regularly(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             try:
                 await self.every_second()
             except Unavailable as error:
                 log.warning("%s", error)
-            self.channel.send("totals", totals=self.metrics.totals())
 
 
 async def serve(descriptor: int, app: web.Application, tls: ssl.SSLContext | None = None) -> web.AppRunner:

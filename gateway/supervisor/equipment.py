@@ -22,8 +22,9 @@ from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
-from gateway.proxy.tls import Certificate, ServerTls
+from gateway.proxy.tls import Certificate
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
+from gateway.supervisor.certificates import read_certificates, remarks
 from gateway.supervisor.local_ca import issue
 from gateway.supervisor.roster import Role, Seat
 from gateway.supervisor.users import Identities, Identity, furnish, identities, user_name
@@ -167,13 +168,9 @@ class Equipment:
         if settings.tls.local_ca:
             names = certificate_names(configuration)
             return [issue(settings.state_dir, names, self._keyring.load("tls"), self._clock, self._entropy)]
-        certificates = []
-        for each in settings.tls.certificates:
-            try:
-                certificates.append(Certificate(each.certificate.read_bytes(), each.private_key.read_bytes()))
-            except OSError as error:
-                raise GatewayError(f"tls.certificates: {error.filename}: {error.strerror}") from error
-        ServerTls(certificates)
+        certificates = read_certificates(settings)
+        for is_warning, remark in remarks(settings, certificates, self._clock.now()):
+            log.log(logging.WARNING if is_warning else logging.INFO, "tls.certificates: %s", remark)
         return certificates
 
 

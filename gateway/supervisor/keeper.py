@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,11 +28,14 @@ from gateway.store.seals import Seals
 from gateway.store.sweep import sweep
 from gateway.supervisor.arguments import require_shape
 from gateway.supervisor.build import Configuration
+from gateway.supervisor.certificates import first_end
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
 from gateway.supervisor.commands import Context, key_rows, run_command, sealed_rows, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
+from gateway.supervisor.progress import WatchedThread
+from gateway.supervisor.reserve import KEEP_SECONDS, Reserve
 from gateway.supervisor.rotation import SealRotation
 from gateway.supervisor.watch import StoreWatch
 
@@ -41,6 +43,9 @@ CHECKPOINT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 REVIEW_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
+PROGRESS_SECONDS = 15.0
+"""For which a thread may get nowhere until this process has itself replaced: more than the longest wait above, and than
+a disk that is merely busy makes anybody wait."""
 LAST_DELIVERY_SECONDS = 3.0
 """How long witnesses have to take the very last checkpoint."""
 MOST_OPENING = 256
@@ -60,7 +65,7 @@ class Keeper(Child):
 
     async def open_journal(self, journal: Journal) -> None:
         """Its own chain is opened without asking anybody, after the store is in order: it is the first to start."""
-        self._signing = ThreadPoolExecutor(1, "signing")
+        self._signing = WatchedThread("signing", self.clock)
         self._checkpoints = CheckpointWriter(
             self.settings.state_dir, self.keys("journal"), self.settings.node or "", self.clock, self.entropy
         )
@@ -69,10 +74,9 @@ class Keeper(Child):
     async def begin(self) -> None:
         settings = self.settings
         seals = Seals(self.keys("seal"))
-        self._store, self._anchor = (
-            Store.open(settings.store, settings.state_dir, seals),
-            Anchor(settings.state_dir, seals),
-        )
+        self._storing, self._commanding = WatchedThread("store", self.clock), WatchedThread("commands", self.clock)
+        self._store = Store.open(settings.store, settings.state_dir, seals)
+        self._anchor = Anchor(settings.state_dir, seals)
         await self._open_store()
         self._reader = Reader.open(settings.store, settings.state_dir, seals)
         self._directory = Directory(
@@ -86,21 +90,31 @@ class Keeper(Child):
         self._commands_runner = await serve(self.descriptors["keeper"], command_app(self.command))
         self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
-        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store, self._rotate_seals)
+        self._reserve = Reserve(self._store, settings.state_dir, self.metrics)
+        works = (
+            self._sign_regularly,
+            self._sweep,
+            self._snapshot,
+            self._watch_store,
+            self._rotate_seals,
+            self._keep_reserve,
+        )
         self._tasks = [loop.create_task(work()) for work in works]
 
     async def _open_store(self) -> None:
         """Raises StoreTampered, once it is recorded."""
         self._watch = StoreWatch(self._store, self._anchor, self.clock, self.metrics)
-        self._review_due, self._watching = asyncio.Event(), asyncio.Lock()
+        self._review_due = asyncio.Event()
         self._rotation = SealRotation(self._store, self._anchor, self.clock, self._review, self._retire_seal)
-        news, fault = await asyncio.to_thread(self._watch.prepare)
+        news, fault = await self._storing.run(self._watch.prepare)
         await self._tell(news)
         if fault is not None:
             raise fault
 
     async def _serve_ops(self, given: Message) -> web.AppRunner:
-        tls = ServerTls(certificates(given))
+        served = certificates(given)
+        self.metrics.set("gateway_certificate_expiry_timestamp_seconds", first_end(served))
+        tls = ServerTls(served)
         prove(tls.context)
         return await serve(self.descriptors["ops"], ops_app(self), tls.context)
 
@@ -138,7 +152,7 @@ class Keeper(Child):
         for runner in (self._commands_runner, self._ops_runner):
             await runner.cleanup()
         await self._directory.stop()
-        await self._tell(await asyncio.to_thread(self._watch.follow))
+        await self._tell(await self._storing.run(self._watch.follow))
         await self._checkpoint()
 
     async def after_journal(self) -> None:
@@ -149,6 +163,9 @@ class Keeper(Child):
 
     async def every_second(self) -> None:
         self._deliveries.measure()
+        for thread in (self._signing, self._storing, self._commanding):
+            if (seconds := thread.look()) > PROGRESS_SECONDS:
+                self.channel.send("stuck", why=f"{thread.name}: no progress for {seconds:.0f} s")
 
     # What others ask.
 
@@ -160,7 +177,7 @@ class Keeper(Child):
                 return None
             case "record-uses":
                 uses = read_uses(arguments.get("uses"), self.clock.now())
-                await asyncio.to_thread(sessions.record_uses, self._store, uses)
+                await self._storing.run(lambda: sessions.record_uses(self._store, uses))
                 return None
             case "review-store":
                 self._review_due.set()
@@ -191,7 +208,7 @@ class Keeper(Child):
             return await self._rotate(arguments.get("purpose", ""), operator)
         async with self._commands:
             context = self._context(operator)
-            done = await asyncio.to_thread(run_command, context, verb, arguments)
+            done = await self._commanding.run(lambda: run_command(context, verb, arguments))
             try:
                 for record in done.events:
                     await self.journal.commit(record)
@@ -265,7 +282,7 @@ class Keeper(Child):
     async def _sign(self, work: Callable[[], Result]) -> Result:
         """On the signing thread: it reads files, hashes and syncs. A failed sync ends the process."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._signing, work)
+            return await self._signing.run(work)
         except SyncFailed as fault:
             self.die(fault)
 
@@ -300,10 +317,13 @@ class Keeper(Child):
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                await asyncio.to_thread(sessions.end_idle, self._store, self.settings.sessions.idle, self.clock)
-                await asyncio.to_thread(self._store.run, lambda connection: sweep(connection, self.clock.now()))
+                await self._storing.run(self._sweep_now)
             except Unavailable as error:
                 log.warning("the store could not be swept: %s", error)
+
+    def _sweep_now(self) -> None:
+        sessions.end_idle(self._store, self.settings.sessions.idle, self.clock)
+        self._store.run(lambda connection: sweep(connection, self.clock.now()))
 
     async def _watch_store(self) -> None:
         """All of it once a minute, and when a worker has met something; how far it has come, every other second."""
@@ -313,8 +333,7 @@ class Keeper(Child):
             is_due = self._review_due.is_set() or self.clock.monotonic() - reviewed_at >= REVIEW_SECONDS
             self._review_due.clear()
             try:
-                async with self._watching:
-                    await self._tell(await asyncio.to_thread(self._watch.review if is_due else self._watch.follow))
+                await self._tell(await self._storing.run(self._watch.review if is_due else self._watch.follow))
             except (GatewayError, OSError) as error:
                 log.error("the store could not be reviewed: %s", error)
             if is_due:
@@ -322,13 +341,17 @@ class Keeper(Child):
 
     async def _review(self) -> None:
         """Raises StoreTampered if nobody may use the store."""
-        async with self._watching:
-            await self._tell(await asyncio.to_thread(self._watch.review))
-            if self._watch.problem is not None:
-                raise StoreTampered(self._watch.problem)
+        await self._tell(await self._storing.run(self._watch.review))
+        if self._watch.problem is not None:
+            raise StoreTampered(self._watch.problem)
 
     async def _rotate_seals(self) -> None:
         await self._rotation.run(lambda: self.keys("seal"))
+
+    async def _keep_reserve(self) -> None:
+        while True:
+            await asyncio.to_thread(self._reserve.keep)
+            await asyncio.sleep(KEEP_SECONDS)
 
     async def _tell(self, news: list[bytes]) -> None:
         for record in news:

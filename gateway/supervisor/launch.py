@@ -28,6 +28,10 @@ class Child:
     """To end: then its end is no fault."""
     is_listened_to: bool = True
     """False once it has closed its end of the channel."""
+    silent_seconds: float = 0.0
+    """For how long it has said nothing."""
+    stuck: str = ""
+    """Why it was given up, though it had not ended."""
     is_confined: bool = False
     """It has said that it can write nothing but what is its own."""
 

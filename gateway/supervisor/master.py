@@ -27,7 +27,7 @@ from gateway.supervisor.build import Configuration, read_configuration
 from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.launch import Child, launch
-from gateway.supervisor.questions import Questions, refusal
+from gateway.supervisor.questions import MOST_QUOTED, Questions, refusal
 from gateway.supervisor.reload import InForce, nobody
 from gateway.supervisor.roster import Roster, Seat, State
 from gateway.supervisor.users import user_name
@@ -36,6 +36,10 @@ UNRECORDED = 1000
 """Records that are kept while the keeper is away; far more than can happen in its absence."""
 KILL_SECONDS = 5.0
 """After its deadline a drained process has this long before it is killed."""
+SILENT_SECONDS = 10.0
+"""A process says something each second; one that has said nothing for so long is stopped, or worse."""
+MOST_BETWEEN = 2.0
+"""Seconds between two rounds of ours that count as its silence: that we were stopped ourselves is not its fault."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ class Master:
             self._metrics.count("gateway_processes_replaced_total", seat.role, by=0)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._clock: Clock = SystemClock()
-        self._started = time.monotonic()
+        self._started = self._kept_at = time.monotonic()
         self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
         self._questions = Questions()
         self._force = InForce(configuration, equipment, self._children, self._metrics, self._record)
@@ -148,10 +152,23 @@ class Master:
         if not (child.was_asked or self._roster.is_stopping):
             log.error("a process ended by itself", extra={"seat": seat.name, "pid": child.process.pid, "code": code})
             self._metrics.count("gateway_processes_replaced_total", seat.role)
-            self._record("process:replaced", process=seat.name, pid=child.process.pid, reason=f"exit code {code}")
+            reason = child.stuck or f"exit code {code}"
+            self._record("process:replaced", process=seat.name, pid=child.process.pid, reason=reason)
 
     def _kill(self, seat: Seat) -> None:
         if (child := self._children.get(seat.name)) is not None:
+            child.process.kill()
+
+    def _give_up(self, child: Child, why: str) -> None:
+        """It lives, and does not work: another takes its seat once the kernel has let go of it, and not before. On a
+        disk that answers nobody, one after the other would only wait beside it."""
+        if not (child.stuck or child.was_asked):
+            log.critical(
+                "a process gets nowhere and is replaced: %s",
+                why,
+                extra={"seat": child.seat.name, "pid": child.process.pid},
+            )
+            child.stuck, child.seat.state = why, State.ENDING
             child.process.kill()
 
     def _drain(self, child: Child, now: float) -> None:
@@ -170,7 +187,11 @@ class Master:
                     self._drain(child, now)
                 if ending:
                     break
+        passed, self._kept_at = min(now - self._kept_at, MOST_BETWEEN), now
         for child in self._children.values():
+            child.silent_seconds += passed
+            if child.seat.state is State.READY and child.silent_seconds > SILENT_SECONDS:
+                self._give_up(child, f"silent for {SILENT_SECONDS:g} s")
             if child.deadline is not None and now > child.deadline:
                 log.error("a process did not end in time", extra={"seat": child.seat.name})
                 child.process.kill()
@@ -206,6 +227,7 @@ class Master:
 
     def _take_messages(self, child: Child) -> None:
         for message in child.channel.receive():
+            child.silent_seconds = 0.0
             require_from_child(message)
             self._take(child, message)
 
@@ -222,6 +244,8 @@ class Master:
                     self._ledger.update(child.name, message["totals"])
                 except ValueError as error:
                     raise ChannelClosed(f"totals that can't be: {error}") from error
+            case "stuck":
+                self._give_up(child, message["why"][:MOST_QUOTED])
             case "prepared":
                 self._force.prepared(child, message["version"])
             case "refused":

@@ -101,7 +101,11 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             journal.commit_now(record)
         if fault is not None and verb not in REPAIRS:
             raise fault
-        done = run_command(context, verb, arguments, commands)
+        try:
+            done = run_command(context, verb, arguments, commands)
+        except StoreUnavailable as error:
+            # What is wrong with a store that can't even be asked was found above.
+            raise fault or error from error
         try:
             for record in done.events:
                 journal.commit_now(record)

@@ -82,7 +82,7 @@ class Roster:
         seat.state, seat.since, seat.was_ready = State.READY, now, True
 
     def ended(self, seat: Seat, now: float) -> None:
-        was_steady = seat.state is State.READY and now - seat.since >= STEADY_SECONDS
+        was_steady = seat.state is not State.STARTING and now - seat.since >= STEADY_SECONDS
         seat.failures = 1 if was_steady else seat.failures + 1
         seat.state, seat.since = State.EMPTY, now
 

@@ -1,6 +1,6 @@
 """The keeper's watch over the store: what somebody else has written to it is recorded and counted, each thing once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gateway.audit.events import EventName, event
 from gateway.foundation.clock import Clock
@@ -29,7 +29,7 @@ class StoreWatch:
 
     def prepare(self) -> tuple[list[bytes], StoreTampered | None]:
         """Before the first use; with why it can't be used, to be raised once that is recorded."""
-        report = integrity.prepare(self._store, self._anchor)
+        report = _report(lambda: integrity.prepare(self._store, self._anchor))
         return self._tell(report), None if report.problem is None else StoreTampered(report.problem)
 
     def follow(self) -> list[bytes]:
@@ -38,7 +38,7 @@ class StoreWatch:
 
     def review(self) -> list[bytes]:
         """The whole of it, now and then."""
-        return self._tell(integrity.review(self._store, self._anchor))
+        return self._tell(_report(lambda: integrity.review(self._store, self._anchor)))
 
     def _tell(self, report: Report) -> list[bytes]:
         self.problem = report.problem
@@ -58,3 +58,11 @@ class StoreWatch:
             self._told.add(report.problem)
             self._metrics.count("gateway_store_seal_failures_total", "store")
             yield event(EventName.STORE_TAMPERED, now, reason=report.problem)
+
+
+def _report(look: Callable[[], Report]) -> Report:
+    """A file that is too damaged to be read through is a finding like the others."""
+    try:
+        return look()
+    except StoreTampered as fault:
+        return Report(problem=str(fault))

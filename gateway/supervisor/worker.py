@@ -29,6 +29,8 @@ ROOT = NormalPath(b"/", ("",))
 
 class Worker(Child):
     role = "worker"
+    floor_bytes = 8 << 20
+    """What is below it stays for the others: checkpoints, the store, a process that has to be replaced."""
 
     async def begin(self) -> None:
         loop, settings = asyncio.get_running_loop(), self.settings

@@ -88,6 +88,7 @@ async def test_each_is_delivered_once_and_in_order(rig: Rig) -> None:
     rig.deliveries.stop()
 
 
+@pytest.mark.requirement("ASVS 16.4.3")
 async def test_after_an_outage_all_or_the_newest_are_delivered(rig: Rig) -> None:
     rig.witness.error = Undelivered("is away")
     rig.deliveries.start()
@@ -117,6 +118,7 @@ async def test_a_contradiction_is_recorded_as_such(rig: Rig) -> None:
     rig.deliveries.stop()
 
 
+@pytest.mark.requirement("ASVS 16.5.2")
 async def test_a_witness_that_hangs_is_given_up_and_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.05)
     rig.witness.hangs = True

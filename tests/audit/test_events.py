@@ -42,6 +42,7 @@ def records() -> Records:
     return Records(FixedClock())
 
 
+@pytest.mark.requirement("ASVS 16.1.1", "ASVS 16.2.1")
 def test_a_decision_has_every_field_of_the_contract(records: Records) -> None:
     record = members(records.decision())
     assert record.keys() == CONTRACT | {"name"}
@@ -94,6 +95,8 @@ def test_an_outcome_is_short() -> None:
         (f"/files/{LINK}", (), f"/files/{LINK}"),
     ],
 )
+@pytest.mark.advisory("CVE-2024-8365")
+@pytest.mark.requirement("ASVS 14.2.1")
 def test_a_path_is_recorded_without_query_and_secret_segments(
     records: Records, target: str, secret: tuple[int, ...], recorded: str
 ) -> None:
@@ -141,6 +144,7 @@ def test_what_a_stranger_typed_can_not_come_in_as_a_name(name: EventName) -> Non
         ("seconds", float("inf")),
     ],
 )
+@pytest.mark.advisory("CVE-2025-62513")
 def test_what_may_not_be_recorded_is_refused_without_being_quoted(field: str, value: object) -> None:
     with pytest.raises(TypeError) as caught:
         event(EventName.USER_ADD, 0.0, **{field: value})  # type: ignore[arg-type]  # Wrong on purpose.
@@ -196,6 +200,8 @@ def test_long_values_are_cut_and_say_so(records: Records) -> None:
         "\ud800",
     ],
 )
+@pytest.mark.advisory("CVE-2020-7694")
+@pytest.mark.requirement("ASVS 16.4.1")
 def test_no_value_ends_a_string_or_begins_a_line(records: Records, hostile: str) -> None:
     for fragment in (records.decision(host=hostile, method=hostile), event(EventName.USER_ADD, 0.0, user=hostile)):
         assert b"\n" not in fragment
@@ -208,6 +214,7 @@ def test_no_value_ends_a_string_or_begins_a_line(records: Records, hostile: str)
 
 @given(st.text(st.characters(codec=None), max_size=50))
 @settings(max_examples=150, deadline=None)
+@pytest.mark.requirement("ASVS 16.2.4")
 def test_any_text_is_one_well_formed_member(text: str) -> None:
     fragment = event(EventName.USER_ADD, 0.0, user=text, grants=[text, text])
     record = members(fragment)
@@ -217,6 +224,7 @@ def test_any_text_is_one_well_formed_member(text: str) -> None:
 
 @given(st.floats(0, 4_000_000_000))
 @settings(max_examples=200, deadline=None)
+@pytest.mark.requirement("ASVS 16.2.2")
 def test_a_stamp_is_the_time_to_the_microsecond(time: float) -> None:
     assert len(stamp(time)) == len("2027-01-15T08:00:00.000000Z")
     assert stamp(time) <= isoformat(time + 0.000002)

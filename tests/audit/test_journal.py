@@ -62,6 +62,7 @@ def fill_the_buffer(journal: Journal, fragment: bytes, waiting: list[asyncio.Fut
 
 
 @LOOPS
+@pytest.mark.requirement("promise 1")
 def test_what_is_acknowledged_is_on_disk(gateway: Gateway, run: Run) -> None:
     async def story() -> None:
         journal = gateway.journal()
@@ -234,6 +235,7 @@ def test_a_segment_that_can_not_be_begun_is_begun_later(gateway: Gateway, call: 
 @LOOPS
 @pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
 @pytest.mark.parametrize("call", ["fdatasync", "sync_folder"])
+@pytest.mark.requirement("promise 1")
 def test_a_failed_sync_is_never_repeated(gateway: Gateway, run: Run, call: str, persisted: bool) -> None:
     files = gateway.files = FaultyFiles()
     fatal: list[SyncFailed] = []
@@ -242,7 +244,7 @@ def test_a_failed_sync_is_never_repeated(gateway: Gateway, run: Run, call: str, 
         limits = Limits(commit_interval=0.0, deadline_seconds=0.3, segment_bytes=600)
         journal = gateway.journal(limits=limits, on_fatal=fatal.append)
         # Nothing prepared: the second commit makes a segment, and syncs the folder.
-        journal._writer._gave_up_at = 1
+        journal._writer._zeros_at = float("inf")
         journal.start()
         await journal.commit(gateway.records.decision())
         files.calls.clear()
@@ -390,6 +392,7 @@ def test_what_became_durable_is_not_failed_by_a_hang_that_came_after(gateway: Ga
 
 
 @LOOPS
+@pytest.mark.requirement("promise 1")
 def test_a_journal_that_is_moved_away_is_refused_and_heals_when_it_is_back(gateway: Gateway, run: Run) -> None:
     async def story() -> None:
         journal = gateway.journal()
@@ -453,6 +456,7 @@ def test_a_journal_that_moves_while_it_rotates_heals_too(gateway: Gateway) -> No
 
 
 @LOOPS
+@pytest.mark.requirement("ASVS 16.3.4")
 def test_a_full_disk_refuses_and_heals(small_disk: SmallDisk, run: Run) -> None:
     gateway = Gateway(small_disk.path, small_disk.files)
 
@@ -624,6 +628,8 @@ async def test_a_journal_that_was_never_started_ends_without_a_record(gateway: G
         journal.commit_now(gateway.records.event())
 
 
+@pytest.mark.advisory("CVE-2024-8365", "CVE-2025-62513", "CVE-2025-52893")
+@pytest.mark.requirement("ASVS 16.2.5", "SP 800-207 5.5")
 async def test_no_secret_reaches_any_sink(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """CVE-2024-8365, CVE-2025-62513, CVE-2025-62705, CVE-2025-52893: also on the paths where something fails."""
     caplog.set_level(logging.DEBUG)

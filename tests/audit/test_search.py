@@ -119,3 +119,20 @@ def test_a_line_that_is_no_record_is_shown_whatever_was_asked(gateway: Gateway, 
 
 def test_a_journal_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     assert list(search(tmp_path, Filter())) == []
+
+
+@pytest.mark.parametrize("what", ["a zero byte", "a segment that is gone"])
+def test_what_hides_the_rest_of_a_chain_is_found(gateway: Gateway, what: str) -> None:
+    journal = gateway.journal("worker-1")
+    for _ in range(3):
+        journal.commit_now(gateway.records.decision())
+    journal.close_now()
+    [segment] = sorted(gateway.state_dir.glob("journal/*/00000001.jsonl"))
+    if what == "a zero byte":
+        lines = segment.read_bytes().splitlines(keepends=True)
+        segment.write_bytes(lines[0] + b"\0" + lines[1][1:] + b"".join(lines[2:]))
+    else:
+        segment.rename(segment.with_name("00000002.jsonl"))
+    found = list(search(gateway.state_dir, Filter(request_id="another")))
+    assert [record["kind"] for record in found] == ["unreadable"]
+    assert found[0]["chain"] == segment.parent.name

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from gateway.audit.chain import Opening
 from gateway.audit.files import SyncFailed, write_all
 from gateway.audit.search import Filter, search
-from gateway.audit.segments import SegmentWriter
+from gateway.audit.segments import AGAIN_SECONDS, PREPARED, SegmentWriter
 from gateway.foundation.errors import JournalUnavailable
 
 from .disks import FaultyFiles, LossyFiles, PowerLost
@@ -68,6 +69,7 @@ class Life:
 
 
 @pytest.mark.parametrize("block", range(8))
+@pytest.mark.requirement("promise 1")
 def test_power_lost_at_any_call_loses_nothing_that_was_acknowledged(tmp_path: Path, block: int) -> None:
     torn = 0
     for seed in range(block * 20, block * 20 + 20):
@@ -205,7 +207,11 @@ def test_two_processes_never_share_a_chain(gateway: Gateway, tmp_path: Path) -> 
         other.create()
 
 
-def test_zeros_that_find_no_room_are_not_tried_twice_for_one_segment(gateway: Gateway) -> None:
+def test_zeros_that_find_no_room_are_tried_again_after_a_while(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     files = gateway.files = FaultyFiles()
     journal = gateway.journal()
     writer = journal._writer
@@ -219,5 +225,11 @@ def test_zeros_that_find_no_room_are_not_tried_twice_for_one_segment(gateway: Ga
     for _ in range(10):
         journal.commit_now(gateway.records.decision())
     assert "00000002.jsonl" in os.listdir(writer.folder)
+    while writer._segment is None or writer._segment.used * 2 <= writer._segment.size:
+        journal.commit_now(gateway.records.decision())
+    assert not writer.wants_next
+    now += AGAIN_SECONDS
     assert writer.wants_next
+    writer.prepare_next()
+    assert PREPARED in os.listdir(writer.folder)
     assert "durable=" in repr(writer)

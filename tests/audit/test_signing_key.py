@@ -51,6 +51,7 @@ def journal(gateway: Gateway) -> Journal:
     return journal
 
 
+@pytest.mark.requirement("ASVS 13.3.4")
 def test_a_key_signs_for_an_hour(gateway: Gateway, journal: Journal) -> None:
     gateway.clock.advance(PERIOD_SECONDS - 1)
     assert gateway.sign() is None
@@ -102,6 +103,7 @@ def test_after_a_clock_that_was_set_back_it_evolves_at_once(gateway: Gateway, jo
     assert gateway.sign() is None
 
 
+@pytest.mark.requirement("ASVS 13.3.4")
 def test_the_old_key_is_nowhere(gateway: Gateway, journal: Journal) -> None:
     descriptor = os.open(gateway.state_dir / "signing" / "key", os.O_RDONLY)
     before = keys_on_disk(gateway.state_dir)
@@ -236,6 +238,7 @@ def test_a_forged_last_checkpoint_that_names_our_key_is_not_gone_on_with(gateway
 # Thieves
 
 
+@pytest.mark.requirement("promise 7")
 def test_a_thief_of_today_s_key_can_not_sign_yesterday(gateway: Gateway, journal: Journal) -> None:
     evolve(gateway)
     key = stolen_key(gateway.state_dir)

@@ -13,6 +13,7 @@ SEED = 1
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.requirement("promise 7")
 def test_verify_misses_nothing_but_what_the_documentation_says() -> None:
     counts, missed = tamper.run(range(ROUNDS * len(changes.CHANGES)), SEED)
     assert missed == []

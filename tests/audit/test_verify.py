@@ -131,6 +131,7 @@ def signed_bytes(story: Story, chain: str) -> list[tuple[Path, int]]:
 
 
 @pytest.mark.parametrize("chain", ["closed", "crashed", "living"])
+@pytest.mark.requirement("promise 7", "ASVS 16.4.2")
 def test_a_flipped_byte_is_found_wherever_it_is(copied: Story, chain: str) -> None:
     for path, offset in signed_bytes(copied, getattr(copied, chain))[::211]:
         content = path.read_bytes()
@@ -169,6 +170,7 @@ LINES: dict[str, Callable[[list[bytes], int], list[bytes]]] = {
 
 @pytest.mark.parametrize("change", LINES)
 @pytest.mark.parametrize("chain", ["closed", "crashed"])
+@pytest.mark.requirement("promise 7", "SP 800-207 5.3")
 def test_changed_lines_are_found_wherever_they_are(copied: Story, chain: str, change: str) -> None:
     path = copied.segment(getattr(copied, chain))
     lines = lines_of(path)
@@ -283,6 +285,7 @@ def test_bytes_after_the_end_of_a_closed_chain_are_found(copied: Story) -> None:
         (b'"kind":"event","x":' + b"[" * 100_000, "is not a JSON object"),
     ],
 )
+@pytest.mark.requirement("SP 800-207 5.1")
 def test_a_worker_that_was_taken_over_can_not_hide_behind_nonsense(
     gateway: Gateway, fragment: bytes, problem: str
 ) -> None:

@@ -80,6 +80,7 @@ def test_what_is_no_checkpoint_here_is_not_delivered(tmp_path: Path, content: by
 # Syslog
 
 
+@pytest.mark.requirement("ASVS 16.4.3")
 async def test_syslog_gets_number_and_hash_in_one_message(sealed: list[Sealed], authority: Authority) -> None:
     async with syslog_receiver(authority.server()) as receiver:
         witness = to_syslog(receiver, authority.file)
@@ -95,6 +96,7 @@ async def test_syslog_gets_number_and_hash_in_one_message(sealed: list[Sealed], 
         assert list(read_witness(Path(kept.name))) == [each.known for each in sealed]
 
 
+@pytest.mark.requirement("ASVS 16.4.3")
 async def test_https_gets_the_checkpoint_and_our_token(
     sealed: list[Sealed], authority: Authority, tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ Pair = tuple[type[AbstractAsyncContextManager[Receiver]], type[Witness]]
 
 
 @pytest.mark.parametrize("pair", RECEIVERS, ids=["syslog", "https"])
+@pytest.mark.requirement("ASVS 12.3.2", "SP 800-207 tenet 5")
 async def test_a_server_is_believed_by_its_certificate_only(
     sealed: list[Sealed], authority: Authority, tmp_path: Path, pair: Pair
 ) -> None:
@@ -142,6 +145,7 @@ async def test_a_server_that_asks_for_a_certificate_gets_nothing_without(
 
 
 @pytest.mark.parametrize("pair", RECEIVERS, ids=["syslog", "https"])
+@pytest.mark.requirement("ASVS 12.3.5")
 async def test_a_server_that_asks_for_a_certificate_gets_ours(
     sealed: list[Sealed], authority: Authority, tmp_path: Path, pair: Pair
 ) -> None:
@@ -183,6 +187,7 @@ async def test_a_receiver_that_drops_the_connection_has_nothing(sealed: list[Sea
 @pytest.mark.parametrize(
     ("status", "error"), [(301, Undelivered), (401, Undelivered), (500, Undelivered), (409, Contradicted)]
 )
+@pytest.mark.requirement("ASVS 15.3.2")
 async def test_only_a_yes_counts(
     sealed: list[Sealed], authority: Authority, status: int, error: type[Exception]
 ) -> None:
@@ -207,6 +212,7 @@ def test_what_can_not_be_read_is_told_before_anything_is_sent(tmp_path: Path, na
         build(section(https="https://localhost/", **given), "node-a", tmp_path)
 
 
+@pytest.mark.requirement("ASVS 12.1.1")
 def test_tls_is_of_today() -> None:
     context = module._tls(section())
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2

@@ -10,7 +10,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.bench.certificate import HOST, Certificate
-from tests.bench.running import PROXY_CORE, Running, free_port, start, wait_until_listening
+from tests.bench.running import PROXY_CORE, Running, start, wait_until_listening
+from tests.ports import free_port
 
 ISSUER = "https://login.btb.localhost"
 COOKIE = "session"

@@ -10,7 +10,8 @@ from pathlib import Path
 from string import Template
 
 from tests.bench.certificate import HOST, Certificate
-from tests.bench.running import PROXY_CORE, START_SECONDS, CannotMeasure, Running, free_port, start, stop
+from tests.bench.running import PROXY_CORE, START_SECONDS, CannotMeasure, Running, start, stop
+from tests.ports import free_ports
 from tests.system.browser import Browser
 from tests.system.people import Person
 from tests.system.wire import Line
@@ -56,7 +57,7 @@ def start_gateway(folder: Path, upstream_port: int, tls: Certificate) -> Running
     """As an operator starts it, with somebody who has signed in through the forms. Its certificate is of its own local
     CA: the sign-in needs a name that the common certificate does not have, and both are of the same kind (P-256)."""
     folder.mkdir()
-    ports = {"https": free_port(), "http": free_port(), "ops": free_port()}
+    ports = dict(zip(("https", "http", "ops"), free_ports(3), strict=True))
     settings, log = folder / "gateway.yaml", folder / "gateway.log"
     settings.write_text(Template(_SETTINGS).substitute(ports, domain=DOMAIN))
     (folder / "policy.yaml").write_text(Template(_POLICY).substitute(host=HOST, upstream=upstream_port))

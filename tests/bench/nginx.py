@@ -5,7 +5,8 @@ from pathlib import Path
 from string import Template
 
 from tests.bench.certificate import HOST, Certificate
-from tests.bench.running import LOAD_CORE, PROXY_CORE, Running, free_port, start, wait_until_listening
+from tests.bench.running import LOAD_CORE, PROXY_CORE, Running, start, wait_until_listening
+from tests.ports import free_port
 
 PROGRAM = "/usr/sbin/nginx"
 BODY = b'{"number": 7, "state": "delivered", "total": "604.80"}'.ljust(256)

@@ -72,12 +72,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def _tree(root: int) -> list[int]:
     found = [root]
     for pid in found:

@@ -10,6 +10,7 @@ from tests.bench import load, run
 from tests.bench.load import Round
 from tests.bench.running import CannotMeasure, Running
 
+pytestmark = pytest.mark.alone
 SCRIPT = (Path(__file__).with_name("chrome.lua")).read_text()
 
 

@@ -1,4 +1,7 @@
 import json
+from datetime import UTC, datetime
+
+import trustme
 
 from gateway.cli.app import run
 
@@ -47,6 +50,19 @@ def test_a_policy_whose_own_tests_fail_is_no_policy(config, capsys):
     policy.write_text(policy.read_text().replace("is: allow}", "is: deny}"))
     assert run(["check", "--config", str(config)]) == 1
     assert f"{policy}:15:9" in capsys.readouterr().err
+
+
+def test_certificates_are_looked_at_as_start_and_reload_would(config, capsys):
+    leaf = trustme.CA().issue_cert("btb.localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    files = "{certificates: [{certificate: chain.pem, private_key: key.pem}]}"
+    config.write_text(config.read_text().replace("{local_ca: true}", files))
+    assert run(["check", "--config", str(config), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)
+    assert (problem["path"], "No such file" in problem["message"]) == ("tls.certificates[0]", True)
+    leaf.cert_chain_pems[0].write_to_path(str(config.parent / "chain.pem"))
+    leaf.private_key_pem.write_to_path(str(config.parent / "key.pem"))
+    assert run(["check", "--config", str(config)]) == 0
+    assert f"Warning: {config.parent / 'chain.pem'} expired on 2020-01-01" in capsys.readouterr().out
 
 
 def test_a_file_that_is_not_there(tmp_path, capsys):

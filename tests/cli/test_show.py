@@ -31,5 +31,6 @@ def test_cells(name, value, shown):
         ("\x9b1m", "\\x9b1m"),
     ],
 )
+@pytest.mark.advisory("CVE-2020-7694")
 def test_what_a_terminal_would_obey_is_shown(text, shown):
     assert printable(text) == shown

@@ -90,6 +90,7 @@ def test_a_value_that_yaml_complained_of_is_not_complained_of_twice():
     assert "anchor" in problem.message
 
 
+@pytest.mark.requirement("ASVS 13.3.1")
 def test_a_text_that_may_be_a_secret_is_not_repeated():
     told = str(problems("master_key: hunter2secret\ndomain: a.b\ntls: {local_ca: true}", Settings)[0])
     assert "hunter2" not in told

@@ -103,6 +103,7 @@ def test_a_link_into_the_state_folder_is_no_place_for_the_master_key(folder):
     ],
     ids=["readable", "writable", "only a line end", "nothing", "huge"],
 )
+@pytest.mark.requirement("ASVS 13.3.1")
 def test_hostile_secret_files(tmp_path, content, mode, words):
     path = tmp_path / "secret"
     path.write_bytes(content)

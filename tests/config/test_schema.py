@@ -22,6 +22,7 @@ def told(**sections: str) -> list[tuple[str, str]]:
     return [(problem.path, problem.message) for problem in caught.value.problems]
 
 
+@pytest.mark.requirement("ASVS 7.1.1", "SP 800-63B-4 2.2.3")
 def test_defaults():
     settings = read()
     assert settings.state_dir == Path("/srv/btb/config/var")
@@ -153,6 +154,7 @@ def test_addresses_that_we_hand_out(listen, public_port, origin):
         ("log_level", "trace", "log_level", "must be 'debug'"),
     ],
 )  # fmt: skip
+@pytest.mark.requirement("ASVS 7.1.1", "SP 800-63B-4 2.2.3")
 def test_hostile_values(section, value, path, words):
     ((told_path, message),) = told(**{section: value})
     assert told_path == path

@@ -107,6 +107,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.advisory("CVE-2022-29217", "CVE-2026-55669", "ALBeast")
+@pytest.mark.requirement("ASVS 9.1.1", "ASVS 9.1.2", "ASVS 9.1.3", "SP 800-207 tenet 3")
 async def test_what_is_refused(verifier: Verifier, signer: Any, case: str) -> None:
     with pytest.raises(NotThroughGateway):
         await verifier.visitor(HOSTILE[case](signer), "acme")

@@ -48,6 +48,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.advisory("ALBeast")
 async def test_it_refuses(recipe: Recipe, signer: Any, issuer: str, wrong: str) -> None:
     with pytest.raises(jwt.PyJWTError):
         await asyncio.to_thread(recipe, signer.assertion(**({"iss": issuer} | WRONG[wrong])), "acme")

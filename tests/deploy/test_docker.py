@@ -60,6 +60,7 @@ def test_folders_are_as_the_gateway_would_make_them() -> None:
     }
 
 
+@pytest.mark.requirement("ASVS 15.2.4")
 def test_nothing_is_installed_without_a_hash() -> None:
     installs = [part for stage in stages() for line in stage for part in line.split("&&") if " pip " in part]
     assert installs
@@ -74,6 +75,7 @@ def test_the_last_stage_can_install_nothing_of_ours() -> None:
 
 
 @pytest.mark.parametrize("lock", [TOP / "requirements.lock", DOCKER / "build.lock"])
+@pytest.mark.requirement("ASVS 15.2.4")
 def test_locks_name_one_version_and_a_hash_of_everything(lock: Path) -> None:
     lines = lock.read_text().replace("\\\n", " ").splitlines()
     for line in (line for line in lines if line.strip() and not line.lstrip().startswith("#")):

@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 _EXPLAINED = re.compile(r"^\$ btb-gateway (policy explain .+)\n((?:.+\n)+)", re.MULTILINE)
 
 
+@pytest.mark.requirement("ASVS 8.1.1")
 def test_the_whole_policy_compiles_and_keeps_its_tests() -> None:
     (text,) = [block for block in blocks(DOCS / "policy.md", "yaml") if block.startswith("version: 1")]
     file = validate(parse_yaml(text, "policy.md"), PolicyFile)

@@ -16,6 +16,7 @@ from gateway.foundation.addresses import client_prefix, parse_address
         ("::1", "::1"),
     ],
 )
+@pytest.mark.advisory("GHSA-7jmw-8259-q9jx")
 def test_every_spelling_is_one_address(text, address):
     assert str(parse_address(text)) == address
 

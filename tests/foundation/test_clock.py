@@ -29,6 +29,7 @@ def test_the_system_clock_says_unix_seconds_and_never_steps_back():
         (4_102_444_799.999999, "2099-12-31T23:59:59.999999Z"),
     ],
 )
+@pytest.mark.requirement("ASVS 16.2.2")
 def test_times_are_written_as_rfc_3339_in_utc(seconds, text):
     assert isoformat(seconds) == text
 

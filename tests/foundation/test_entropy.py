@@ -12,6 +12,7 @@ def test_counted_bytes_differ_from_call_to_call_and_are_the_same_in_every_run(co
     assert {len(each) for each in drawn} == {count}
 
 
+@pytest.mark.requirement("ASVS 6.5.3", "ASVS 11.5.1")
 def test_the_systems_bytes_are_never_the_same():
     drawn = {SystemEntropy().bytes(16) for _ in range(1000)}
     assert len(drawn) == 1000

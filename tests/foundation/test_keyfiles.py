@@ -99,6 +99,7 @@ def test_a_key_made_once_is_the_same_afterwards(keyring, folder, clock):
 # At rest.
 
 
+@pytest.mark.requirement("ASVS 13.3.1", "SP 800-207 5.5")
 def test_nothing_is_in_clear_under_the_state_folder(keyring, folder):
     planted = [one.material for name in NAMES for one in keyring.load(name).keys]
     planted += [MASTER, *(one.derive("seal") for name in NAMES for one in keyring.load(name).keys)]
@@ -198,6 +199,7 @@ def test_neither_an_id_nor_a_time_can_be_changed(keyring, folder, member, value)
         reopened(folder).load("session")
 
 
+@pytest.mark.requirement("ASVS 11.2.5")
 def test_no_single_byte_can_be_changed_without_being_told(keyring, folder):
     keyring.load("session")
     path = folder / "session.json"
@@ -300,6 +302,7 @@ def test_a_rotation_that_is_under_way_needs_no_other(keyring, clock):
     rotate(keyring, "assertion")
 
 
+@pytest.mark.requirement("ASVS 11.2.2")
 def test_what_an_older_version_sealed_stays_good(keyring, clock):
     sealed = seal(keyring.load("factor").current, b"secret", "row/1", ENTROPY)
     for _ in range(6):

@@ -48,6 +48,7 @@ def hostile_sealed():
 @pytest.mark.parametrize(
     ("sealed", "bound_to"), [row[1:] for row in hostile_sealed()], ids=[r[0] for r in hostile_sealed()]
 )
+@pytest.mark.requirement("ASVS 11.2.5")
 def test_what_was_not_sealed_for_this_does_not_open(sealed, bound_to):
     assert unseal(KeySet((key(),)), sealed, bound_to) is None
 

@@ -9,20 +9,20 @@ from gateway.foundation import logs
 
 @pytest.fixture
 def stream():
-    """A stream that the log is written to; the log of the test run is put back afterwards."""
+    """A stream that the log is written to; the handlers of the test run are put back afterwards."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
     root.handlers[:] = []
     stream = io.StringIO()
     yield stream
     root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def lines(stream):
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
+@pytest.mark.requirement("ASVS 16.2.4")
 def test_a_line_is_one_object_that_says_who_when_and_what(stream):
     logs.configure("worker-1", stream)
     logging.getLogger("gateway.test").warning("%s is %d", "it", 7, extra={"seat": "keeper", "pid": 12})
@@ -39,6 +39,8 @@ def test_a_line_is_one_object_that_says_who_when_and_what(stream):
 
 
 @pytest.mark.parametrize("hostile", ['a\nb"', "a\r\n{}", "\x1b[31m", "\u2028", "\ud800", "\0"])
+@pytest.mark.advisory("CVE-2020-7694")
+@pytest.mark.requirement("ASVS 16.4.1")
 def test_no_value_can_begin_a_line_or_end_a_string(stream, hostile):
     logs.configure("worker-1", stream)
     logging.getLogger("x").error("got %s", hostile, extra={"also": hostile})

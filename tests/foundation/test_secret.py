@@ -36,6 +36,7 @@ PRINTED = {
 
 @pytest.mark.parametrize("value", [CANARY, CANARY.encode()])
 @pytest.mark.parametrize("how", PRINTED)
+@pytest.mark.advisory("CVE-2022-23469")
 def test_a_secret_never_prints_itself(how, value):
     assert CANARY not in PRINTED[how](Secret(value))
 
@@ -80,6 +81,7 @@ def test_there_is_one_way_to_the_value():
         (Secret("a"), None, False),
     ],
 )
+@pytest.mark.requirement("ASVS 11.2.4")
 def test_secrets_are_compared_with_secrets_only(left, right, equal):
     assert (left == right) is equal
 

@@ -18,6 +18,7 @@ from gateway.http1.messages import BadRequest
         (b"a" * 63 + b".b", ("a" * 63 + ".b", None)),
     ],
 )
+@pytest.mark.advisory("CVE-2026-27587", "CVE-2026-48794")
 def test_one_spelling(value: bytes, expected: tuple[str, int | None]) -> None:
     assert parse_host(value) == expected
 
@@ -70,6 +71,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.advisory("CVE-2022-23632")
 def test_anything_else_is_refused(value: bytes) -> None:
     for _ in range(2):  # A cached answer must be the same one.
         with pytest.raises(BadRequest, match=r"^host$"):

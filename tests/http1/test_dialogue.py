@@ -285,6 +285,10 @@ BAD_REQUESTS: list[tuple[bytes, Fault]] = [
 
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 @pytest.mark.parametrize(("wire", "fault"), [pytest.param(*row, id=f"{row[0][:60]!r}") for row in BAD_REQUESTS])
+@pytest.mark.advisory(
+    "CVE-2025-43859", "CVE-2025-53643", "CVE-2022-24761", "CVE-2022-24801", "CVE-2021-39214", "CVE-2026-73547"
+)
+@pytest.mark.requirement("promise 4", "ASVS 4.2.1")
 def test_bad_requests(wire: bytes, fault: Fault, step: int) -> None:
     # Only the beginning of a flood: the verdict must be in before the rest of it.
     shortened = wire[:40_000] if len(wire) > 1_000_000 else wire
@@ -362,6 +366,7 @@ BAD_RESPONSES: list[tuple[str, bytes, Fault]] = [
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("method", "wire", "fault"), BAD_RESPONSES)
+@pytest.mark.requirement("ASVS 4.2.1")
 def test_bad_responses(method: str, wire: bytes, fault: Fault, step: int) -> None:
     assert read_response(wire, step, method) == fault
 

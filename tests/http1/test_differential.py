@@ -308,6 +308,8 @@ def responses(draw: st.DrawFn) -> bytes:
 @example(wire=b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 7\r\n\r\n")
 @example(wire=b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n")
 @settings(max_examples=1000, deadline=None)
+@pytest.mark.advisory("CVE-2025-43859", "CVE-2021-39214")
+@pytest.mark.requirement("promise 4", "ASVS 4.2.1")
 def test_requests_that_another_reader_refuses_we_refuse(reader: Callable[[bytes], Message], wire: bytes) -> None:
     if (read := our_request(wire)) is None:
         return
@@ -327,6 +329,7 @@ def test_each_exception_is_still_needed(row: Exemption) -> None:
 @pytest.mark.parametrize("reader", [httptools_response, h11_response])
 @given(wire=responses())
 @settings(max_examples=1000, deadline=None)
+@pytest.mark.advisory("CVE-2021-39214")
 def test_responses_that_another_reader_refuses_we_refuse(reader: Callable[[bytes, bool], Message], wire: bytes) -> None:
     if (read := our_response(wire)) is None:
         return

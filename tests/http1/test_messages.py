@@ -20,6 +20,8 @@ def test_what_may_be_sent_once() -> None:
     assert REQUEST.get(b"Host") is None  # Names are asked for in lower case.
 
 
+@pytest.mark.advisory("CVE-2021-32777")
+@pytest.mark.requirement("ASVS 15.3.7")
 def test_a_header_sent_twice_has_no_single_value() -> None:
     with pytest.raises(BadRequest, match="repeated-header"):
         REQUEST.get(b"cookie")
@@ -46,6 +48,7 @@ def test_a_head_is_a_value() -> None:
         REQUEST.method = "POST"  # type: ignore[misc]  # That it can't be is the test.
 
 
+@pytest.mark.advisory("CVE-2025-52893")
 def test_no_secret_is_printed() -> None:
     canary = header(b"Cookie: canary")
     request = RequestHead("GET", b"/?canary", 1, (canary,))

@@ -25,6 +25,8 @@ def test_chunks() -> None:
 
 
 @pytest.mark.parametrize("hostile", [b"", b"X: a\r\nY: b", b"X: a\nY: b", b"X: a\r", b"X: \n", b"\r\n", b"X: a\0"])
+@pytest.mark.advisory("CVE-2020-7694")
+@pytest.mark.requirement("ASVS 1.2.1")
 def test_no_line_holds_another(hostile: bytes) -> None:
     for lines in ([hostile], [b"A: b", hostile], [hostile, b"A: b"]):
         with pytest.raises(ValueError, match="line break"):
@@ -33,6 +35,7 @@ def test_no_line_holds_another(hostile: bytes) -> None:
             response_head(200, b"OK", lines)
 
 
+@pytest.mark.advisory("CVE-2020-7694")
 def test_the_first_line_holds_no_other() -> None:
     for hostile in (b"/ HTTP/1.1\r\nX: y", b"/\n", b"/\0"):
         with pytest.raises(ValueError, match="line break"):
@@ -52,6 +55,7 @@ FIELDS = st.lists(
 
 @given(fields=FIELDS, target=st.from_regex(re.compile(rb'/[!"$-~]{0,30}'), fullmatch=True))
 @settings(max_examples=150, deadline=None)
+@pytest.mark.requirement("ASVS 4.2.2")
 def test_what_is_written_is_read_again(fields: list[tuple[bytes, bytes]], target: bytes) -> None:
     every = [(b"host", b"h"), *fields]
     lines = [name + b": " + value for name, value in every]

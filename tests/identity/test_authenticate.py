@@ -30,6 +30,7 @@ CI = Principal("svc_ci", "ci", "-", frozenset(), Credential("token", "tok_1"))
         ([("Authorization", b"Basic YTpi"), ("Authorization", b"Digest x")], Credentials()),
     ],
 )
+@pytest.mark.requirement("ASVS 6.1.3")
 def test_finds_the_one_credential(header, lines, found) -> None:
     assert find_credentials([header(*line) for line in lines]) == found
 
@@ -51,6 +52,7 @@ def test_finds_the_one_credential(header, lines, found) -> None:
         [("Authorization", b'Bearer "' + TOKEN + b'"')],
     ],
 )
+@pytest.mark.advisory("CVE-2026-25748")
 def test_refuses_two_credentials_and_misplaced_ones(header, lines) -> None:
     assert find_credentials([header(*line) for line in lines]) is Reason.CREDENTIALS
 

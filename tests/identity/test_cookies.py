@@ -1,6 +1,14 @@
 import pytest
 
-from gateway.identity.cookies import SESSION_COOKIE, clear_cookie, find_own_cookies, forwarded_cookies, set_cookie
+from gateway.http1.limits import LINE_BYTES
+from gateway.identity.cookies import (
+    SESSION_COOKIE,
+    are_too_long,
+    clear_cookie,
+    find_own_cookies,
+    forwarded_cookies,
+    set_cookie,
+)
 
 T = b"0123456789abcdef"
 
@@ -46,6 +54,8 @@ def test_finds_ours(header, lines, found) -> None:
         [b"__Host-gateway-nonce-1 =x"],
     ],
 )
+@pytest.mark.advisory("CVE-2023-23934")
+@pytest.mark.requirement("ASVS 15.3.7")
 def test_refuses_what_could_be_read_in_two_ways(header, lines) -> None:
     assert find_own_cookies([header("Cookie", line) for line in lines]) is None
 
@@ -81,7 +91,24 @@ def test_an_untouched_line_is_the_very_line(header) -> None:
     assert forwarded_cookies(line) is line.line
 
 
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.2", "SP 800-63B-4 5.1.1", "SP 800-63B-4 5.1")
 def test_attributes() -> None:
     assert set_cookie(SESSION_COOKIE, "x") == "__Host-gateway=x; Path=/; Secure; HttpOnly; SameSite=Lax"
     assert "; Max-Age=300; " in set_cookie("__Host-gateway-sign-in", "x", 300)
     assert clear_cookie(SESSION_COOKIE) == "__Host-gateway=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+
+
+@pytest.mark.parametrize(
+    ("line", "are"),
+    [
+        (b"Cookie: " + b"x" * LINE_BYTES, True),
+        (b"COOKIE:" + b"x" * LINE_BYTES, True),
+        (b"Cookie: " + b"x" * (LINE_BYTES - 8), False),  # Just what a line may have.
+        (b"Cookie: " + b"x" * (LINE_BYTES - 7), True),
+        (b"Referer: " + b"x" * LINE_BYTES, False),
+        (b"X-A: Cookie: " + b"x" * LINE_BYTES, False),
+    ],
+)
+def test_cookies_that_no_head_holds(line, are) -> None:
+    for end in (b"", b"\r\nAccept: */*"):
+        assert are_too_long(b"GET / HTTP/1.1\r\nHost: h\r\n" + line + end) is are

@@ -22,6 +22,7 @@ LABEL = session_label("orders.example")
 TOKEN = mint(KEYS, LABEL, ENTROPY).text
 
 
+@pytest.mark.requirement("ASVS 7.2.2", "ASVS 11.5.1", "SP 800-63B-4 5.1")
 def test_is_opaque_and_has_one_spelling() -> None:
     token = mint(KEYS, LABEL, ENTROPY)
     assert len(token.text) == 64
@@ -32,31 +33,36 @@ def test_is_opaque_and_has_one_spelling() -> None:
 @pytest.mark.parametrize(
     "label", [session_label("billing.example"), hand_over_label("orders.example"), PENDING, ENROLMENT, SERVICE, ""]
 )
+@pytest.mark.advisory("CVE-2026-71326")
+@pytest.mark.requirement("ASVS 9.2.2")
 def test_is_worth_nothing_for_another_use_or_host(label: str) -> None:
     assert token_hash(KEYS, label, TOKEN) is None
 
 
+@pytest.mark.advisory("CVE-2026-35030")
+@pytest.mark.requirement("ASVS 11.5.1")
 def test_every_single_character_counts() -> None:
     for place, character in enumerate(TOKEN):
         altered = TOKEN[:place] + ("A" if character != "A" else "B") + TOKEN[place + 1 :]
         assert token_hash(KEYS, LABEL, altered) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "A" * 64,
-        TOKEN[:-1],
-        TOKEN + "A",
-        TOKEN + "=",
-        TOKEN + "\n",
-        " " + TOKEN,
-        TOKEN[:32] + "\n" + TOKEN[32:],
-        *(TOKEN[:63] + character for character in "+/=é\x00٣"),
-    ],
-)
+HOSTILE = [
+    "",
+    " ",
+    "A" * 64,
+    TOKEN[:-1],
+    TOKEN + "A",
+    TOKEN + "=",
+    TOKEN + "\n",
+    " " + TOKEN,
+    TOKEN[:32] + "\n" + TOKEN[32:],
+    *(TOKEN[:63] + character for character in "+/=é\x00٣"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.requirement("ASVS 7.2.2")
 def test_hostile_texts_are_forged(text: str) -> None:
     assert token_hash(KEYS, LABEL, text) is None
     assert service_token_hash(KEYS, text) is None

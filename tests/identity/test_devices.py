@@ -19,6 +19,7 @@ def test_opens_for_its_own_name(world) -> None:
     assert open_device(world.rotated(keys), "ada", cookie(world), world.clock) is not None
 
 
+@pytest.mark.requirement("ASVS 4.2.5")
 def test_shows_nothing_and_fits_a_cookie(world) -> None:
     text = cookie(world)
     assert text.replace("-", "").replace("_", "").isalnum()

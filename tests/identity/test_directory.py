@@ -10,7 +10,7 @@ from gateway.identity import directory as module
 from gateway.identity import services, sessions, users
 from gateway.identity.directory import Directory
 from gateway.metrics import Metrics
-from gateway.store import people
+from gateway.store import people, thread
 from gateway.store import sessions as session_rows
 
 HOST = "orders.example"
@@ -56,6 +56,7 @@ def take_away(world) -> None:
     (world.state_dir / "store" / "store.db").rename(world.state_dir / "moved")
 
 
+@pytest.mark.requirement("ASVS 7.2.1")
 async def test_who_holds_the_cookie(world, ada, session, cookie, directory) -> None:
     principal = await directory.session(cookie, HOST)
     assert (principal.id, principal.name, principal.session, principal.credential.id) == (
@@ -75,6 +76,7 @@ async def test_who_holds_the_cookie(world, ada, session, cookie, directory) -> N
     assert directory.live_sessions() == 1
 
 
+@pytest.mark.advisory("CVE-2021-41230")
 async def test_the_same_object_without_suspending_until_something_changes(world, cookie, directory) -> None:
     first = await directory.session(cookie, HOST)
     assert no_suspension(directory.session(cookie, HOST)) is first
@@ -90,11 +92,13 @@ async def test_the_same_object_without_suspending_until_something_changes(world,
 
 
 @pytest.mark.parametrize("host", ["billing.example", "login.example", "ORDERS.example", "orders.example.", ""])
+@pytest.mark.requirement("SP 800-207 tenet 3")
 async def test_a_cookie_carried_to_another_host(cookie, directory, host) -> None:
     assert await directory.session(cookie, HOST)
     assert await directory.session(cookie, host) is None
 
 
+@pytest.mark.advisory("CVE-2026-25748", "CVE-2026-35030")
 async def test_forged_cookies_never_reach_the_store(world, cookie, directory) -> None:
     take_away(world)
     for forged in ("", "x", "A" * 64, cookie[:-1] + ("A" if cookie[-1] != "A" else "B"), cookie + "A", "gwt_" + cookie):
@@ -114,6 +118,8 @@ async def test_forged_cookies_never_reach_the_store(world, cookie, directory) ->
         lambda world, session: users.reset(world.store, "ada", world.clock),
     ],
 )
+@pytest.mark.advisory("CVE-2025-29928")
+@pytest.mark.requirement("ASVS 7.4.1", "SP 800-63B-4 5.1")
 async def test_revoked_at_the_next_poll(world, session, cookie, directory, revoke, was_seen) -> None:
     if was_seen:
         assert await directory.session(cookie, HOST)
@@ -125,6 +131,7 @@ async def test_revoked_at_the_next_poll(world, session, cookie, directory, revok
     assert session in frozenset().union(*changed)
 
 
+@pytest.mark.advisory("CVE-2025-53942")
 async def test_a_disabled_person_s_session_is_nobody_s_even_while_it_lives(world, ada, cookie, directory) -> None:
     await directory.session(cookie, HOST)
     world.store.run(lambda c: people.disable(c, ada.id, world.clock.now()))
@@ -135,6 +142,7 @@ async def test_a_disabled_person_s_session_is_nobody_s_even_while_it_lives(world
     assert (await directory.session(cookie, HOST)).name == "ada"
 
 
+@pytest.mark.requirement("ASVS 7.2.4")
 async def test_a_cookie_that_was_rotated_away(world, session, cookie, directory) -> None:
     assert await directory.session(cookie, HOST)
     newer = world.host_token(session, HOST)
@@ -195,7 +203,8 @@ async def test_an_unknown_cookie_without_a_store_is_no_answer(world, ada, direct
         await directory.session(given[HOST], HOST)
 
 
-async def test_a_store_that_hangs_is_waited_for_half_a_second(world, cookie, directory, reader) -> None:
+async def test_a_store_that_hangs_is_waited_for_half_a_second(world, cookie, directory, reader, monkeypatch) -> None:
+    monkeypatch.setattr(thread, "DEADLINE_SECONDS", 0.5)
     world.clock.advance(1)
     gate = threading.Event()
     stuck = asyncio.ensure_future(reader.ask(lambda _: gate.wait(5), 5.0))
@@ -209,6 +218,8 @@ async def test_a_store_that_hangs_is_waited_for_half_a_second(world, cookie, dir
 
 
 @pytest.mark.parametrize(("seconds", "lives"), [(43_199, True), (43_200, False)])
+@pytest.mark.advisory("CVE-2024-21492")
+@pytest.mark.requirement("ASVS 7.3.2", "SP 800-63B-4 5.2", "SP 800-63B-4 2.2.3")
 async def test_absolute_end(world, session, cookie, directory, seconds, lives) -> None:
     principal = await directory.session(cookie, HOST)
     world.clock.advance(seconds)
@@ -218,6 +229,8 @@ async def test_absolute_end(world, session, cookie, directory, seconds, lives) -
 
 
 @pytest.mark.parametrize(("seconds", "lives"), [(3599, True), (3600, False)])
+@pytest.mark.advisory("CVE-2024-21492")
+@pytest.mark.requirement("ASVS 7.3.1", "SP 800-63B-4 5.2")
 async def test_idle_end(world, cookie, directory, seconds, lives) -> None:
     principal = await directory.session(cookie, HOST)
     assert directory.idle_at(principal) == world.clock.now() + 3600
@@ -226,6 +239,7 @@ async def test_idle_end(world, cookie, directory, seconds, lives) -> None:
     assert (await directory.session(cookie, HOST) is not None) is lives
 
 
+@pytest.mark.requirement("ASVS 7.3.1", "SP 800-63B-4 5.2")
 async def test_each_use_moves_the_idle_end(world, cookie, directory) -> None:
     for _ in range(5):
         world.clock.advance(3000)
@@ -367,6 +381,7 @@ async def test_services(world, directory) -> None:
     assert directory.last_known_service(secret) is None
 
 
+@pytest.mark.advisory("CVE-2025-53942")
 async def test_a_revoked_service_token(world, directory) -> None:
     created = services.create(world.store, services.NewToken("ci"), world.keys.session, world.clock, world.entropy)
     secret = created.secret.reveal()
@@ -378,6 +393,7 @@ async def test_a_revoked_service_token(world, directory) -> None:
     assert directory.last_known_service(secret) is None
 
 
+@pytest.mark.requirement("ASVS 9.2.2")
 async def test_tokens_of_one_kind_are_nothing_to_the_other(world, cookie, directory) -> None:
     created = services.create(world.store, services.NewToken("ci"), world.keys.session, world.clock, world.entropy)
     secret = created.secret.reveal()

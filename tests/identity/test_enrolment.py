@@ -46,6 +46,7 @@ def shown_by_app(world, scan: Scan) -> str:
     return pyotp.TOTP(scan.secret).generate_otp(otp.current_step(world.clock.now()))
 
 
+@pytest.mark.advisory("CVE-2022-42731")
 async def test_link_then_password_then_code_then_sign_in(world, pages, ada, link) -> None:
     assert await pages.find(link) == Invited(ada.id, "ada")
     scan = await pages.choose_password(link, GOOD)
@@ -62,6 +63,7 @@ async def test_link_then_password_then_code_then_sign_in(world, pages, ada, link
     assert isinstance(await world.sign_in.code(accepted.pending, shown_by_app(world, scan), world.client), SignedIn)
 
 
+@pytest.mark.requirement("ASVS 6.4.1")
 async def test_looking_spends_nothing_and_choosing_spends_it_once(pages, link) -> None:
     for _ in range(3):
         assert await pages.find(link)
@@ -70,6 +72,7 @@ async def test_looking_spends_nothing_and_choosing_spends_it_once(pages, link) -
     assert await pages.choose_password(link, GOOD) is None
 
 
+@pytest.mark.requirement("ASVS 6.4.1")
 async def test_of_two_that_choose_at_once_one_may(pages, link) -> None:
     answers = await asyncio.gather(*(pages.choose_password(link, GOOD) for _ in range(2)))
     assert [answer is None for answer in answers].count(False) == 1
@@ -83,6 +86,7 @@ async def test_a_weak_password_spends_nothing(pages, link) -> None:
     assert isinstance(await pages.choose_password(link, GOOD), Scan)
 
 
+@pytest.mark.requirement("ASVS 6.4.3", "SP 800-63B-4 4.1", "ASVS 6.5.6")
 async def test_until_a_code_has_proven_it_nothing_changes(world, pages) -> None:
     person = world.person("eve")
     session, _ = world.session(person)
@@ -128,6 +132,7 @@ async def test_and_while_a_code_may_be_tried(pages, link) -> None:
     assert await pages.scan(scan.pending) is None
 
 
+@pytest.mark.advisory("CVE-2025-6015")
 async def test_codes_are_limited(world, pages, link) -> None:
     scan = await pages.choose_password(link, GOOD)
     for _ in range(CODES):
@@ -136,6 +141,7 @@ async def test_codes_are_limited(world, pages, link) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "is_good"), [(LINK_SECONDS - 1, True), (LINK_SECONDS, False)])
+@pytest.mark.requirement("ASVS 6.4.1")
 async def test_a_link_is_good_for_an_hour(world, pages, link, seconds, is_good) -> None:
     world.clock.advance(seconds)
     assert (await pages.find(link) is not None) is is_good
@@ -162,6 +168,7 @@ async def test_whoever_is_cut_off_can_t_enrol(world, pages, link, act) -> None:
 
 
 @pytest.mark.parametrize("act", [users.disable, users.remove, users.reset])
+@pytest.mark.advisory("CVE-2026-95754")
 async def test_nor_finish_what_was_begun(world, pages, link, act) -> None:
     scan = await pages.choose_password(link, GOOD)
     act(world.store, "ada", world.clock)
@@ -169,6 +176,8 @@ async def test_nor_finish_what_was_begun(world, pages, link, act) -> None:
     assert await pages.confirm(scan.pending, shown_by_app(world, scan)) is None
 
 
+@pytest.mark.advisory("CVE-2026-49443")
+@pytest.mark.requirement("ASVS 9.2.2")
 async def test_proofs_of_other_steps_and_forged_ones(world, pages, link) -> None:
     world.person("eve")
     pending = (await world.sign_in.password(None, "eve", world.password, world.client)).pending
@@ -180,6 +189,7 @@ async def test_proofs_of_other_steps_and_forged_ones(world, pages, link) -> None
     assert (await world.sign_in.code(scan.pending, world.code("eve"), world.client)).why is Why.EXPIRED_SIGN_IN
 
 
+@pytest.mark.advisory("CVE-2023-46249")
 def test_a_link_for_nobody(world) -> None:
     with pytest.raises(NotFound):
         open_link(world, "nobody")

@@ -19,6 +19,8 @@ def authenticator(world, person):
     return world.store.read(lambda c: rows.authenticators(c, person.id))[0]
 
 
+@pytest.mark.advisory("CVE-2025-6014")
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_a_code_is_accepted_by_one_of_many(world) -> None:
     person = world.person()
     code = world.code()
@@ -27,6 +29,7 @@ def test_a_code_is_accepted_by_one_of_many(world) -> None:
     assert answers.count(Why.USED_CODE) == 5
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.2.2")
 def test_a_failure_counts_against_every_authenticator(world) -> None:
     person = world.person()
     other = rows.Authenticator(
@@ -119,6 +122,7 @@ def test_codes_of_disabled_authenticators_are_not_looked_at(world) -> None:
     assert accept(world, person, world.code()) is Why.NO_FACTOR
 
 
+@pytest.mark.requirement("ASVS 7.4.3")
 def test_new_credentials_replace_the_old_ones_and_end_their_sessions(world) -> None:
     person = world.person()
     session, _ = world.session(person)

@@ -199,6 +199,7 @@ async def test_metrics(world, followed) -> None:
     assert totals["gateway_revocation_seconds"][""][-1] == pytest.approx(0.4)
 
 
+@pytest.mark.requirement("promise 2")
 async def test_revocation_is_seen_within_a_second_by_the_clock_on_the_wall(world, reader) -> None:
     person = world.bare_person("ada")
     session, _ = world.session(person, "a.example")

@@ -41,6 +41,7 @@ def test_says_where_it_came_from() -> None:
     assert "; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=Lax" in challenge.set_cookie
 
 
+@pytest.mark.requirement("ASVS 4.2.5")
 def test_shows_nothing_in_clear_and_fits_an_address() -> None:
     challenge = sealed(FixedClock(), "/t/acme?token=s3cret")
     assert "s3cret" not in challenge.request
@@ -66,6 +67,7 @@ def test_keys_rotate() -> None:
     assert open_request(KEYS, sealed(clock, keys=both).request, clock) is None
 
 
+@pytest.mark.advisory("CVE-2021-29652")
 def test_forgeries() -> None:
     clock = FixedClock()
     good = sealed(clock).request
@@ -104,10 +106,13 @@ def test_targets_that_stay_here(target) -> None:
         "/" + "a" * 4096,
     ],
 )
+@pytest.mark.advisory("CVE-2021-21291", "CVE-2022-28923")
+@pytest.mark.requirement("ASVS 1.2.2")
 def test_targets_that_could_lead_away_lead_to_the_root(target) -> None:
     assert safe_target(target) == "/"
 
 
+@pytest.mark.requirement("ASVS 4.2.5")
 def test_tabs_left_behind_are_cleared_oldest_first() -> None:
     names = [f"__Host-gateway-nonce-{n}" for n in range(6)]
     cleared = surplus_nonces(["__Host-gateway", *names, "__Host-gateway-sign-in"])

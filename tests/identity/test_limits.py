@@ -22,6 +22,7 @@ def admitted(world, counters) -> int | None:
     return world.store.run(lambda c: admit(c, counters, world.clock.now()))
 
 
+@pytest.mark.requirement("ASVS 6.1.1")
 def test_every_kind_has_its_numbers() -> None:
     assert LIMITS.keys() == set(Counted)
     # NIST SP 800-63B-4, 3.2.2.
@@ -70,6 +71,7 @@ def test_a_browser_that_was_here_with_other_factors_is_a_stranger(world, earned_
     assert counters == sign_in_counters(world.keys.session, "ada", factors, world.client, None)
 
 
+@pytest.mark.requirement("ASVS 15.3.4")
 def test_addresses_of_one_client_count_together(world) -> None:
     def client(address: str) -> str:
         return dict(sign_in_counters(world.keys.session, "ada", FACTORS, world.from_(address), None))[Counted.CLIENT]

@@ -130,28 +130,19 @@ class Interrupted:
         return loaded
 
 
-def test_a_load_that_spans_a_step_is_repeated(world, reader) -> None:
+def test_a_step_is_of_one_moment(world, reader) -> None:
     """The session is read while it lives, and revoked before the person is read."""
     person = world.bare_person("ada")
     copy = load_copy(reader, world.clock.now())
     session, _ = world.session(person, "a.example")
-    world.host_token(session, "b.example")
     users.grant(world.store, "ada", [Grant("support", "*")], world.clock)
+    before = state(load_copy(reader, world.clock.now()))
     revoked = Interrupted(reader, lambda: sessions.end(world.store, session, "revoked", world.clock))
     assert session in step(copy, revoked)
+    assert state(copy) == before
+    assert session in step(copy, reader)
+    assert state(copy) == state(load_copy(reader, world.clock.now()))
     assert session not in copy.sessions
-    assert state(copy) == state(load_copy(reader, world.clock.now()))
-
-
-def test_a_store_that_never_rests_is_taken_as_it_is(world, reader) -> None:
-    person = world.bare_person("ada")
-    copy = load_copy(reader, world.clock.now())
-    first, _ = world.session(person, "a.example")
-    busy = Interrupted(reader, *[lambda: world.session(person, "a.example")] * 50)
-    step(copy, busy)
-    assert first in copy.sessions
-    step(copy, reader)
-    assert state(copy) == state(load_copy(reader, world.clock.now()))
 
 
 def test_a_feed_that_does_not_reach_back_says_so(world, reader) -> None:

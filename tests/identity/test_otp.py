@@ -34,11 +34,13 @@ ENTROPY = SystemEntropy()
         (20000000000, "353130"),
     ],
 )
+@pytest.mark.requirement("ASVS 6.5.5")
 def test_agrees_with_the_rfc(now, code) -> None:
     assert matching_step(RFC_SECRET, code, now) == now // 30
 
 
 @pytest.mark.parametrize(("steps", "fits"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)])
+@pytest.mark.requirement("ASVS 6.5.5")
 def test_one_step_of_drift_either_way(steps, fits) -> None:
     step = current_step(NOW) + steps
     code = pyotp.TOTP(secret_text(RFC_SECRET)).generate_otp(step)
@@ -72,6 +74,7 @@ CODE = pyotp.TOTP(secret_text(RFC_SECRET)).generate_otp(current_step(NOW))
         CODE * 1000,
     ],
 )
+@pytest.mark.advisory("CVE-2026-49443")
 def test_only_six_ascii_digits(typed) -> None:
     assert matching_step(RFC_SECRET, typed, NOW) is None
 
@@ -89,11 +92,13 @@ def test_secrets_survive_being_copied_by_hand(secret) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "JBSWY3DPEHPK3PXP", "1" * 32, "ÄÖÜ" * 12, "A" * 31 + "!"])
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 secret")
 def test_bad_secrets_are_named(text) -> None:
     with pytest.raises(ValueError, match="one-time-code secret"):
         parse_secret(text)
 
 
+@pytest.mark.requirement("ASVS 6.5.3", "SP 800-63B-4 3.1.4 secret")
 def test_new_ones_have_160_bits() -> None:
     assert len(new_secret(ENTROPY)) == 20
 
@@ -110,6 +115,7 @@ def test_the_address_that_apps_scan() -> None:
     )
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 secret")
 def test_a_sealed_secret_opens_for_its_own_row_only() -> None:
     sealed = seal_secret(KEYS, "usr_ada", "aut_1", RFC_SECRET, ENTROPY)
     assert RFC_SECRET not in sealed

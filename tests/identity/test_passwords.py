@@ -31,6 +31,7 @@ def passwords():
     checker.close()
 
 
+@pytest.mark.requirement("ASVS 6.2.8", "SP 800-63B-4 3.1.1.2 storage", "ASVS 11.4.2")
 async def test_verifies(passwords) -> None:
     encoded = await passwords.hash("correct horse")
     assert encoded.startswith("$argon2id$")
@@ -40,10 +41,12 @@ async def test_verifies(passwords) -> None:
     assert encoded != await passwords.hash("correct horse")
 
 
+@pytest.mark.requirement("ASVS 6.2.8", "SP 800-63B-4 3.1.1.2 length")
 async def test_one_character_has_two_spellings_in_unicode(passwords) -> None:
     assert await passwords.verify(await passwords.hash("caf\u00e9 au lait"), "cafe\u0301 au lait")
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.1.2 length")
 async def test_what_may_be_chosen_can_be_verified(passwords) -> None:
     """A limit that counted the spelling would lock out whoever chose a long password on a system that decomposes."""
     decomposed = unicodedata.normalize("NFD", "été là où né " * 19)
@@ -52,6 +55,7 @@ async def test_what_may_be_chosen_can_be_verified(passwords) -> None:
     assert await passwords.verify(await passwords.hash(decomposed), decomposed)
 
 
+@pytest.mark.requirement("ASVS 6.2.9", "ASVS 6.2.8", "SP 800-63B-4 3.1.1.2 rules")
 async def test_nothing_is_truncated(passwords) -> None:
     encoded = await passwords.hash("x" * 255 + "a")
     assert await passwords.verify(encoded, "x" * 255 + "a")
@@ -60,6 +64,7 @@ async def test_nothing_is_truncated(passwords) -> None:
 
 
 @pytest.mark.parametrize("password", ["x" * 257, "x" * 100_000])
+@pytest.mark.requirement("ASVS 15.1.3")
 async def test_what_can_t_be_right_costs_one_hash_as_well(passwords, monkeypatch, password) -> None:
     verified = []
     real = PasswordHasher.verify
@@ -96,11 +101,13 @@ async def test_nobody_s_password_is_hashed_like_everybody_s(passwords) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["", "x", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$AAAA$"])
+@pytest.mark.requirement("ASVS 11.2.5")
 async def test_a_damaged_hash_is_a_fault_and_no_verdict(passwords, damaged) -> None:
     with pytest.raises(Unavailable):
         await passwords.verify(damaged, "correct horse")
 
 
+@pytest.mark.requirement("ASVS 11.2.2")
 async def test_other_parameters_are_outdated(passwords) -> None:
     other = hash_password("correct horse", ENTROPY, Cost(memory_kib=16, passes=1, lanes=1))
     assert passwords.is_outdated(other)
@@ -108,6 +115,7 @@ async def test_other_parameters_are_outdated(passwords) -> None:
     assert not passwords.is_outdated(await passwords.hash("correct horse"))
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.1.2 storage", "ASVS 11.4.2")
 def test_the_cost_is_no_less_than_owasp_asks_for() -> None:
     assert COST.memory_kib * COST.passes >= 47_104 * 1
 
@@ -126,6 +134,7 @@ def test_the_cost_is_no_less_than_owasp_asks_for() -> None:
         "my name is not annlee",
     ],
 )
+@pytest.mark.requirement("ASVS 6.2.1", "ASVS 6.2.5", "SP 800-63B-4 3.1.1.2 rules", "SP 800-63B-4 3.1.1.2 length")
 def test_may_be_chosen(password) -> None:
     assert find_weakness(password, CONTEXT) is None
 
@@ -157,18 +166,21 @@ def test_may_be_chosen(password) -> None:
         ("ann.lee@btb.example", "name"),
     ],
 )
+@pytest.mark.requirement("ASVS 6.2.1", "ASVS 6.2.4", "SP 800-63B-4 3.1.1.2 length", "SP 800-63B-4 3.1.1.2 blocklist")
 def test_is_too_easy(password, because) -> None:
     weakness = find_weakness(password, CONTEXT)
     assert weakness is not None
     assert any(word in weakness for word in because.split())
 
 
+@pytest.mark.requirement("ASVS 6.2.4")
 def test_the_blocklist_is_there() -> None:
     common = module._common()
     assert len(common) == 3000
     assert all(len(password) >= 8 and password == password.casefold() for password in common)
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.1.2 storage")
 def test_a_stored_hash_opens_for_its_own_person_only(world) -> None:
     keys = world.keys.factor
     stored = seal_hash(keys, "usr_ada", "$argon2id$…".replace("…", "x"), ENTROPY)

@@ -112,3 +112,14 @@ def test_lines_that_cannot_be_read_are_counted(world, record, state_dir) -> None
     segment.write_bytes(segment.read_bytes().rstrip(b"\0") + b"nonsense\n")
     assert read_reductions(state_dir, 0.0).unreadable == 1
     assert read_reductions(state_dir / "none", 0.0).taken == {}
+
+
+def test_a_worker_that_was_taken_over_gives_nothing_back(world, state_dir, record, repeat) -> None:
+    ada, since = world.person("ada"), world.clock.now()
+    record(EventName.USER_DISABLE, user=ada.id)
+    worker = Journal(state_dir, "worker-1", "node", clock=world.clock, entropy=world.entropy)
+    worker.prepare()
+    world.clock.advance(1)
+    worker.commit_now(event(EventName.USER_ENABLE, world.clock.now(), user=ada.id))
+    worker.close_now()
+    assert repeat(since) == [f"user:disable {ada.id}"]

@@ -64,6 +64,8 @@ def test_one_of_many_tabs(way) -> None:
         {"cookies": {"__Host-gateway-nonce-1": "é\ud800"}},
     ],
 )
+@pytest.mark.advisory("CVE-2024-52289", "CVE-2021-29652", "CVE-2024-23647")
+@pytest.mark.requirement("ASVS 10.1.2")
 def test_not_elsewhere_nor_in_another_browser(way, changed) -> None:
     assert way.arrive(**changed) is None
     # Who merely saw the code has not spent it.
@@ -71,6 +73,7 @@ def test_not_elsewhere_nor_in_another_browser(way, changed) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"code": "x"}, {"code": "A" * 64}, {"host": "billing.example"}])
+@pytest.mark.advisory("CVE-2021-29652")
 def test_a_forged_code_never_reaches_the_store(world, way, changed) -> None:
     (world.state_dir / "store" / "store.db").rename(world.state_dir / "moved")
     assert way.arrive(**changed) is None
@@ -78,6 +81,7 @@ def test_a_forged_code_never_reaches_the_store(world, way, changed) -> None:
         way.arrive()
 
 
+@pytest.mark.advisory("CVE-2024-23647")
 def test_a_nonce_under_another_name_is_none(way) -> None:
     value = next(iter(way.cookies.values()))
     assert way.arrive(cookies={"nonce": value, "__Host-gateway-sign-in": value}) is None
@@ -90,6 +94,7 @@ def test_the_nonce_of_another_tab_does_not_open_this_one(world, ada, way) -> Non
 
 
 @pytest.mark.parametrize(("seconds", "arrives"), [(CODE_SECONDS - 1, True), (CODE_SECONDS, False), (3600, False)])
+@pytest.mark.requirement("ASVS 10.1.2")
 def test_is_good_for_thirty_seconds(world, way, seconds, arrives) -> None:
     world.clock.advance(seconds)
     assert (way.arrive() is not None) is arrives
@@ -110,6 +115,7 @@ def test_a_session_that_ended_meanwhile_does_not_arrive(world, way) -> None:
     assert way.arrive() is None
 
 
+@pytest.mark.requirement("ASVS 7.2.4")
 def test_a_host_s_cookie_is_replaced_at_each_hand_over(world, ada) -> None:
     session, given = world.session(ada, "a.example", "b.example")
     newer = world.host_token(session, "a.example")
@@ -124,6 +130,7 @@ def test_no_cookie_for_a_session_that_ended(world, ada) -> None:
     assert world.host_token(session) is None
 
 
+@pytest.mark.requirement("ASVS 7.4.5")
 def test_ending_one_of_a_person_of_a_tenant_and_all(world, ada) -> None:
     users.add_tenants(world.store, ["acme"], world.clock)
     eve = users.add(world.store, users.NewUser("eve", home="acme"), world.clock, world.entropy)

@@ -122,6 +122,7 @@ async def test_a_session_that_ended_starts_anew(world, browser) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3600, 43_200])
+@pytest.mark.advisory("CVE-2024-21492")
 async def test_a_session_that_ended_by_time_starts_anew(world, browser, seconds) -> None:
     world.person()
     session = (await browser.sign_in()).session
@@ -144,6 +145,7 @@ async def test_an_old_request_is_refused(world) -> None:
     assert (await world.sign_in.begin(challenge.request)).why is Why.EXPIRED_REQUEST
 
 
+@pytest.mark.advisory("CVE-2025-6011", "CVE-2026-32595")
 async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
     """Unknown, wrong, disabled, without factors: one hash each, and the same answer but for the audit's reason."""
     world.person("ada")
@@ -180,6 +182,7 @@ async def test_nobody_is_told_apart(world, browser, monkeypatch) -> None:
     assert all(encoded.startswith("$argon2id$v=19$m=8,") for encoded in hashed)
 
 
+@pytest.mark.advisory("CVE-2025-64103")
 async def test_the_code_needs_proof_of_the_password(world, browser) -> None:
     world.person()
     forged = [
@@ -203,6 +206,8 @@ async def test_a_pending_sign_in_is_good_once_and_for_five_minutes(world, browse
     assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
 
 
+@pytest.mark.advisory("CVE-2025-6015")
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 limit")
 async def test_five_codes_on_one_password(world, browser) -> None:
     world.person()
     await browser.password()
@@ -219,6 +224,8 @@ async def test_a_wrong_code_can_be_corrected(world, browser) -> None:
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 1])
+@pytest.mark.advisory("CVE-2025-6014")
+@pytest.mark.requirement("SP 800-63B-4 2.2.2", "ASVS 6.5.1", "SP 800-63B-4 3.1.4 once", "SP 800-63B-4 3.2.7")
 async def test_a_code_is_good_once_over_the_whole_drift(world, browser, steps) -> None:
     world.person()
     code = world.code(steps=steps)
@@ -230,6 +237,7 @@ async def test_a_code_is_good_once_over_the_whole_drift(world, browser, steps) -
         world.clock.advance(30)
 
 
+@pytest.mark.advisory("CVE-2025-6014")
 async def test_an_older_code_after_a_newer_one(world, browser) -> None:
     world.person()
     older, newer = world.code(), world.code(steps=1)
@@ -246,6 +254,8 @@ async def test_somebody_else_s_code(world, browser) -> None:
     assert (await browser.code(world.code("eve"))).why is Why.WRONG_CODE
 
 
+@pytest.mark.advisory("CVE-2025-6014")
+@pytest.mark.requirement("ASVS 6.5.1", "SP 800-63B-4 3.1.4 once", "SP 800-63B-4 3.2.7")
 def test_two_use_the_same_code_at_once(world) -> None:
     """Two browsers, two portals, one code: one sign-in."""
     world.person()
@@ -264,6 +274,7 @@ def test_two_use_the_same_code_at_once(world) -> None:
     assert next(answer.why for answer in answers if isinstance(answer, Refused)) is Why.USED_CODE
 
 
+@pytest.mark.requirement("ASVS 6.5.8")
 async def test_a_clock_that_was_put_back_is_an_alarm(world, browser) -> None:
     world.person()
     await browser.sign_in()
@@ -279,6 +290,7 @@ async def test_disabled_between_the_steps(world, browser) -> None:
     assert (await browser.code()).why is Why.EXPIRED_SIGN_IN
 
 
+@pytest.mark.advisory("CVE-2026-95754")
 async def test_disabled_without_its_pending_rows_gone_is_refused_as_well(world, browser) -> None:
     """The step looks for itself, and does not rest on what `disable` clears away (CVE-2026-95754)."""
     person = world.person()
@@ -287,6 +299,7 @@ async def test_disabled_without_its_pending_rows_gone_is_refused_as_well(world, 
     assert (await browser.code()).why is Why.DISABLED
 
 
+@pytest.mark.advisory("CVE-2026-95754")
 async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
     person = world.person()
     challenge = world.challenge()
@@ -296,6 +309,7 @@ async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
     assert await world.sign_in.redeem(hand_over.code, world.app_host, world.nonce(challenge)) is None
 
 
+@pytest.mark.advisory("CVE-2026-95754")
 async def test_disabled_in_a_session(world, browser) -> None:
     person = world.person()
     session = (await browser.sign_in()).session
@@ -305,6 +319,8 @@ async def test_disabled_in_a_session(world, browser) -> None:
     assert (await world.sign_in.fresh_code(session, None, world.code())).why is Why.NO_SESSION
 
 
+@pytest.mark.advisory("CVE-2025-6015", "CVE-2025-64103")
+@pytest.mark.requirement("SP 800-63B-4 3.2.2")
 async def test_a_hundred_wrong_codes_disable_the_authenticator(world, browser) -> None:
     person = world.person()
     seen = []
@@ -334,6 +350,8 @@ def tire(world, person: str, times: int, *, known: bool = False) -> None:
         world.store.run(lambda c: password_in_a_row(c, person, world.clock.now(), known=known))
 
 
+@pytest.mark.advisory("CVE-2024-21500")
+@pytest.mark.requirement("SP 800-63B-4 3.2.2")
 async def test_a_hundred_wrong_passwords_disable_the_password_for_strangers(world, browser) -> None:
     """NIST SP 800-63B-4, 3.2.2; and a stranger must not lock anybody out with it."""
     person = world.person()
@@ -350,6 +368,7 @@ async def test_a_hundred_wrong_passwords_disable_the_password_for_strangers(worl
     assert isinstance(await stranger.password(), PasswordAccepted)
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.2.2")
 async def test_a_hundred_wrong_passwords_in_known_browsers_disable_it_there(world, browser) -> None:
     person = world.person()
     known = Browser(world, world.from_("192.0.2.7", (await browser.sign_in()).device))
@@ -391,6 +410,7 @@ async def test_names_that_nobody_has_are_never_used_up(world, browser) -> None:
     assert [row.key for row in rows] == ["password-strangers:"]
 
 
+@pytest.mark.requirement("ASVS 6.1.1")
 async def test_a_school_signs_in_from_one_address(world) -> None:
     """More people than an address has attempts, each with a typing error, all within a quarter of an hour."""
     assert LIMITS[Counted.CLIENT].attempts == 100
@@ -431,6 +451,7 @@ async def test_a_browser_that_enrolled_is_known(world, browser) -> None:
     assert isinstance(await browser.sign_in(), SignedIn)
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.2.2")
 async def test_success_starts_the_count_of_failures_again(world, browser) -> None:
     person = world.person()
     await browser.password()
@@ -444,6 +465,7 @@ SPELLINGS = ("ada", "Ada", " ADA ", "\tada\n", "ａｄａ", "ada\u3000", "𝒶da
 
 
 @pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.advisory("CVE-2025-6004", "CVE-2026-47203", "CVE-2025-24806", "CVE-2025-6013")
 async def test_every_spelling_counts_together(world, browser, exists) -> None:
     if exists:
         world.person()
@@ -469,6 +491,7 @@ async def test_waiting_helps_even_if_a_stranger_goes_on(world, browser) -> None:
     assert isinstance(await browser.password(), PasswordAccepted)
 
 
+@pytest.mark.advisory("CVE-2025-6015")
 async def test_codes_count_like_passwords(world, browser) -> None:
     world.person()
     await browser.password()
@@ -481,6 +504,7 @@ async def test_codes_count_like_passwords(world, browser) -> None:
     assert isinstance(await browser.code(), Throttled)
 
 
+@pytest.mark.advisory("CVE-2024-21500")
 async def test_one_client_that_tries_many_names(world, browser) -> None:
     for n in range(LIMITS[Counted.CLIENT].attempts):
         browser.client = world.from_(f"2001:db8::{n:x}")
@@ -490,6 +514,7 @@ async def test_one_client_that_tries_many_names(world, browser) -> None:
     assert isinstance(await browser.password("another"), Refused)
 
 
+@pytest.mark.requirement("ASVS 6.1.1")
 async def test_strangers_can_t_lock_out_a_browser_that_was_here_before(world, browser) -> None:
     world.person()
     device = (await browser.sign_in()).device
@@ -558,6 +583,7 @@ def test_no_name_is_stored_in_clear(world) -> None:
     assert b"secret-passw0rd" not in stored.lower()
 
 
+@pytest.mark.requirement("ASVS 7.2.4")
 async def test_a_new_sign_in_ends_the_browser_s_old_session(world, browser) -> None:
     world.person()
     old = (await browser.sign_in()).session
@@ -567,6 +593,7 @@ async def test_a_new_sign_in_ends_the_browser_s_old_session(world, browser) -> N
     assert rows(world, old).ended_why == "replaced"
 
 
+@pytest.mark.requirement("ASVS 11.4.2")
 async def test_an_outdated_hash_is_renewed_at_sign_in(world, browser) -> None:
     person = world.person()
     before = world.store.read(lambda c: factor_rows.password(c, person.id))
@@ -592,6 +619,7 @@ async def test_a_fresh_code_in_a_session(world, browser) -> None:
     assert (redeemed.target, redeemed.session) == ("/refund", session)
 
 
+@pytest.mark.advisory("CVE-2025-6014")
 async def test_a_fresh_code_is_fresh(world, browser) -> None:
     world.person()
     code = world.code()
@@ -601,6 +629,8 @@ async def test_a_fresh_code_is_fresh(world, browser) -> None:
     assert (await world.sign_in.fresh_code("ses_x", None, world.code(steps=1))).why is Why.NO_SESSION
 
 
+@pytest.mark.advisory("CVE-2025-6015")
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 limit")
 async def test_fresh_codes_are_limited_by_session(world, browser) -> None:
     world.person()
     session = (await browser.sign_in()).session
@@ -665,6 +695,7 @@ async def test_factors_that_change_while_the_password_is_checked(world, browser,
         assert stored is None
 
 
+@pytest.mark.advisory("CVE-2025-6011")
 async def test_a_name_that_nobody_has_costs_the_same_queries(world, browser) -> None:
     world.person("ada", "support@-")
     world.bare_person("eve")
@@ -678,6 +709,7 @@ async def test_a_name_that_nobody_has_costs_the_same_queries(world, browser) -> 
     assert costs["nobody"] == costs["ada"] == costs["eve"]
 
 
+@pytest.mark.requirement("ASVS 16.5.3")
 async def test_a_store_that_is_away_raises_at_every_step(world, browser) -> None:
     person = world.person()
     await browser.password()

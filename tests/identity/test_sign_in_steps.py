@@ -1,3 +1,5 @@
+import pytest
+
 from gateway.identity.sign_in_steps import FIRST, PENDING_SECONDS, RULES, Step
 
 
@@ -10,6 +12,8 @@ def test_every_step_leads_to_the_end() -> None:
             assert len(seen) <= len(Step)
 
 
+@pytest.mark.advisory("CVE-2025-6013", "CVE-2025-64103")
+@pytest.mark.requirement("ASVS 6.1.3", "ASVS 6.3.3", "SP 800-63B-4 2.2.1")
 def test_from_the_first_step_both_factors_are_asked_for() -> None:
     step, amr = FIRST, []
     while step is not Step.DONE:

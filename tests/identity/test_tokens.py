@@ -60,6 +60,7 @@ def claims_of(token):
     return jwt.decode(token, options={"verify_signature": False})
 
 
+@pytest.mark.requirement("ASVS 4.1.5")
 def test_says_what_the_contract_says(signer, verifier, clock) -> None:
     token = signer.assertion(ADA, "orders", "acme", ("billing", "order_details")).text
     claims = claims_of(token)
@@ -88,6 +89,7 @@ def test_says_what_the_contract_says(signer, verifier, clock) -> None:
     assert verified.permissions == ("billing", "order_details")
 
 
+@pytest.mark.requirement("SP 800-207 5.7")
 def test_a_service_says_that_it_never_signed_in(signer, verifier) -> None:
     ci = Principal("svc_ci", "ci", "-", frozenset(), Credential("token", "tok_1"))
     verified = verifier.verify(signer.assertion(ci, "orders", None, ()).text)
@@ -111,6 +113,8 @@ def test_is_reused_within_its_life_and_renewed_in_time(signer, clock) -> None:
     assert claims_of(second)["exp"] - clock.now() == 60
 
 
+@pytest.mark.advisory("CVE-2021-32701", "CVE-2026-71326", "CVE-2026-33496")
+@pytest.mark.requirement("ASVS 9.2.3", "SP 800-207 tenet 3")
 def test_everything_that_it_says_keys_it(signer) -> None:
     asked = [
         (ADA, "orders", "acme", ("billing",)),
@@ -129,6 +133,7 @@ def test_everything_that_it_says_keys_it(signer) -> None:
         )
 
 
+@pytest.mark.advisory("CVE-2026-33496")
 def test_a_changed_principal_is_asserted_at_once(signer) -> None:
     first = signer.assertion(ADA, "orders", "acme", ()).text
     assert signer.assertion(dataclasses.replace(ADA), "orders", "acme", ()).text is first
@@ -138,6 +143,7 @@ def test_a_changed_principal_is_asserted_at_once(signer) -> None:
     assert claims_of(signer.assertion(eve, "orders", "acme", ()).text)["sub"] == "usr_eve"
 
 
+@pytest.mark.requirement("ASVS 9.2.1")
 def test_never_outlives_the_session(signer, clock) -> None:
     ending = dataclasses.replace(ADA, until=clock.now() + 25)
     token = signer.assertion(ending, "orders", "acme", ()).text
@@ -155,6 +161,7 @@ def test_what_is_kept_is_bounded(clock) -> None:
     assert signer.assertion(ADA, "app-29", None, ()).text is recent
 
 
+@pytest.mark.requirement("ASVS 11.2.2")
 def test_keys_overlap_after_a_rotation(clock) -> None:
     both = KeySet((NEW, OLD))
     before = AssertionSigner(KEYS, ISSUER, clock, ENTROPY).assertion(ADA, "orders", None, ()).text
@@ -182,6 +189,8 @@ def test_the_published_keys_are_public() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "is_good"), [(-1, False), (0, True), (59, True), (60, False), (3600, False)])
+@pytest.mark.advisory("CVE-2026-55669")
+@pytest.mark.requirement("ASVS 9.2.1")
 def test_its_life_is_enforced(signer, verifier, clock, seconds, is_good) -> None:
     token = signer.assertion(ADA, "orders", None, ()).text
     clock.advance(seconds)
@@ -189,6 +198,8 @@ def test_its_life_is_enforced(signer, verifier, clock, seconds, is_good) -> None
 
 
 @pytest.mark.parametrize(("issuer", "audience"), [(ISSUER, "crm"), ("https://login.evil", "orders"), (ISSUER, "")])
+@pytest.mark.advisory("CVE-2026-33496", "CVE-2026-55669")
+@pytest.mark.requirement("ASVS 9.2.3", "SP 800-207 tenet 3")
 def test_it_is_for_one_audience_of_one_issuer(signer, clock, issuer, audience) -> None:
     token = signer.assertion(ADA, "orders", None, ()).text
     assert AssertionVerifier(jwks(KEYS), issuer, audience, clock).verify(token) is None
@@ -245,11 +256,15 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+@pytest.mark.advisory("CVE-2022-29217")
+@pytest.mark.requirement("ASVS 9.1.1", "ASVS 9.1.2", "ASVS 9.1.3")
 def test_forgeries_are_refused(signer, verifier, forge) -> None:
     assert verifier.verify(forge(claims_of(signer.assertion(ADA, "orders", None, ()).text))) is None
 
 
 @pytest.mark.parametrize("missing", ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"])
+@pytest.mark.advisory("CVE-2026-55669")
+@pytest.mark.requirement("ASVS 9.2.1")
 def test_nothing_may_be_missing(signer, verifier, missing) -> None:
     claims = claims_of(signer.assertion(ADA, "orders", None, ()).text)
     key = OLD.ec_private_key()
@@ -258,6 +273,8 @@ def test_nothing_may_be_missing(signer, verifier, missing) -> None:
     assert verifier.verify(jwt.encode(claims, key, "ES256", headers={"kid": "old"})) is None
 
 
+@pytest.mark.advisory("CVE-2026-35030")
+@pytest.mark.requirement("ASVS 9.1.1")
 def test_every_altered_character_is_seen(signer, verifier) -> None:
     token = signer.assertion(ADA, "orders", None, ()).text
     for at in range(0, len(token), 5):

@@ -77,6 +77,7 @@ async def test_what_comes_back_is_the_work_s(made) -> None:
     assert await turns.take(lambda: 8, is_stranger=False) == 8
 
 
+@pytest.mark.requirement("ASVS 15.1.3")
 async def test_only_so_many_run_at_once(made, work) -> None:
     turns = made(running=2)
     tasks = [asked(turns, work(str(n)), is_stranger=n % 2 == 0) for n in range(12)]
@@ -86,6 +87,7 @@ async def test_only_so_many_run_at_once(made, work) -> None:
     assert work.most == 2
 
 
+@pytest.mark.requirement("ASVS 15.4.4")
 async def test_who_is_known_waits_for_one_piece_of_strangers_work_at_most(made, work) -> None:
     turns = made(running=1)
     strangers = [asked(turns, work(f"stranger {n}"), is_stranger=True) for n in range(20)]
@@ -112,6 +114,7 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(made, work) -> None:
     assert work.begun == ["first"]
 
 
+@pytest.mark.requirement("ASVS 15.1.3")
 def test_strangers_have_so_many_places_and_those_who_are_known_their_own(made) -> None:
     turns = made(known=3, strangers=4, one_client=4)
     with ExitStack() as places:

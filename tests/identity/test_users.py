@@ -17,6 +17,7 @@ def add(world, name="Ada Lee", home="-", *grants):
     return users.add(world.store, new, world.clock, world.entropy)
 
 
+@pytest.mark.advisory("CVE-2025-24806")
 def test_add_and_find_under_every_spelling(admin) -> None:
     person = add(admin, " Ada  Lee", "acme", "support@acme", "finance@*")
     assert (person.name, person.display, person.home) == ("ada lee", "Ada Lee", "acme")
@@ -26,6 +27,7 @@ def test_add_and_find_under_every_spelling(admin) -> None:
     assert users.listing(admin.store) == (person,)
 
 
+@pytest.mark.advisory("CVE-2026-55670")
 def test_a_name_is_one_person_s_for_ever(admin) -> None:
     person = add(admin)
     for spelling in ("ada lee", "ADA  LEE", "\tＡda Lee"):
@@ -88,6 +90,7 @@ def test_tenants_all_or_none_and_never_twice(admin) -> None:
 
 
 @pytest.mark.parametrize("act", [users.disable, users.remove, users.reset])
+@pytest.mark.requirement("ASVS 7.4.2")
 def test_whoever_is_cut_off_is_out_at_once(world, act) -> None:
     person = world.person("ada")
     session, _ = world.session(person)
@@ -110,6 +113,7 @@ def test_disable_and_enable(world) -> None:
     assert users.show(world.store, "ada", world.clock).has_password
 
 
+@pytest.mark.requirement("ASVS 6.4.3", "SP 800-63B-4 4.1", "ASVS 6.5.6")
 def test_reset_leaves_nothing_to_sign_in_with(world) -> None:
     world.person("ada")
     users.reset(world.store, "ada", world.clock)

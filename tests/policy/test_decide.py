@@ -84,6 +84,7 @@ def shop(words: Any) -> Policy:
         ({**TOKEN, "applications": ["x"]}, "GET /status", "allow", "public"),
     ],
 )  # fmt: skip
+@pytest.mark.requirement("ASVS 8.2.1", "SP 800-207 tenet 1")
 def test_who_may_do_what(words: Any, shop: Policy, who: Any, request_line: str, verdict: str, reason: str) -> None:
     method, path = request_line.split()
     decision = words.ask(shop, who, f"{method} https://shop.test{path}")
@@ -121,6 +122,7 @@ def test_the_missing_permission_is_named(shop: Policy) -> None:
     assert decide(shop, question(shop, READ, person("reader@other"))).missing is None
 
 
+@pytest.mark.requirement("SP 800-207 tenet 4")
 def test_a_grant_ends_by_itself(shop: Policy) -> None:
     anna = person(Grant("reader", "acme", until=NOW + 10))
     decision = decide(shop, question(shop, READ, anna))
@@ -130,6 +132,7 @@ def test_a_grant_ends_by_itself(shop: Policy) -> None:
     assert decide(shop, question(shop, READ, both, now=NOW + 10)).reason is Reason.PERMISSION
 
 
+@pytest.mark.requirement("ASVS 8.2.4", "SP 800-63B-4 5.3")
 def test_until_is_the_first_thing_that_ends(shop: Policy) -> None:
     def until(grant_ends: float | None, code_age: float, credential_ends: float | None) -> float | None:
         anna = person(Grant("payer", "acme", grant_ends), otp_time=NOW - code_age, until=credential_ends)
@@ -170,11 +173,13 @@ def test_strangers_can_not_find_out_who_is_a_customer(shop: Policy) -> None:
     assert known == unknown
 
 
+@pytest.mark.advisory("GHSA-x883-2vmg-xwf7")
 def test_a_role_that_is_gone_is_no_grant(shop: Policy) -> None:
     decision = decide(shop, question(shop, "GET https://shop.test/t/acme/home", person("retired@acme")))
     assert decision.reason is Reason.TENANT
 
 
+@pytest.mark.requirement("ASVS 8.2.1", "SP 800-207 tenet 1")
 def test_a_match_that_says_nothing_is_a_refusal(shop: Policy) -> None:
     assert decide(shop, Question(Match(), person("reader@*"), NOW, None, True)).verdict is Verdict.DENY
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +136,8 @@ def questions(draw: st.DrawFn) -> tuple[Policy, Question]:
 
 @given(questions())
 @settings(max_examples=300, deadline=None)
+@pytest.mark.advisory("CVE-2026-55670")
+@pytest.mark.requirement("ASVS 8.2.2")
 def test_no_grant_elsewhere_ever_opens_a_tenant(asked: tuple[Policy, Question]) -> None:
     """Promise 1 of the policy: crossing from one customer to another can't be allowed, whatever the policy says."""
     policy, before = asked
@@ -152,6 +155,7 @@ def test_no_grant_elsewhere_ever_opens_a_tenant(asked: tuple[Policy, Question]) 
 
 @given(questions())
 @settings(max_examples=200, deadline=None)
+@pytest.mark.requirement("ASVS 16.5.3")
 def test_decide_is_total_and_keeps_to_its_list(asked: tuple[Policy, Question]) -> None:
     policy, one = asked
     decision = decide(policy, one)
@@ -195,6 +199,7 @@ ANY_TIME = st.one_of(st.floats(), st.sampled_from([inf, -inf, nan, NOW, 0.0]))
 
 @given(questions(), ANY_TIME, ANY_TIME, ANY_TIME, ANY_TIME)
 @settings(max_examples=150, deadline=None)
+@pytest.mark.requirement("ASVS 16.5.3")
 def test_no_time_makes_it_raise(
     asked: tuple[Policy, Question], now: float, otp: float, until: float, grant_ends: float
 ) -> None:

@@ -47,6 +47,7 @@ def test_upstreams(text: str, upstream: Upstream) -> None:
         "unix:",
     ],
 )
+@pytest.mark.requirement("ASVS 1.3.6", "ASVS 12.3.1", "SP 800-207 tenet 2")
 def test_upstreams_that_are_none_or_in_the_clear(text: str) -> None:
     with pytest.raises(ValueError, match=r"in the clear|upstream|socket"):
         parse_upstream(text)
@@ -66,6 +67,7 @@ def test_origins_are_spelt_as_browsers_do(text: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["*", "null", "https://a/", "https://*.a", "http://a.test", "a.test", "file://", ""])
+@pytest.mark.requirement("ASVS 3.4.2")
 def test_origins_that_nobody_should_trust(text: str) -> None:
     with pytest.raises(ValueError, match="origin"):
         parse_origin(text)

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from gateway.policy.cases import question_for
 from gateway.policy.decide import Decision, Question, decide
 from gateway.policy.explain import explain
@@ -56,6 +58,7 @@ def test_an_unmapped_request(words: Any) -> None:
     assert lines[0] == "deny (host): No application is served under this host."
 
 
+@pytest.mark.requirement("SP 800-207 tenet 4")
 def test_it_says_what_the_decision_says_and_decides_nothing(words: Any) -> None:
     question, decision = asked(words, {"grants": ["writer@acme"]}, "GET https://shop.test/t/acme/x")
     turned = decision._replace(verdict=Verdict.DENY, reason=Reason.RESTRICTED)

@@ -69,6 +69,7 @@ def test_the_most_specific_pattern_from_the_left_wins(words: Any, path: str, pat
     assert pattern_of(policy, path) in pattern.split("|")
 
 
+@pytest.mark.requirement("ASVS 4.1.4")
 def test_the_path_decides_then_the_method_without_falling_through(words: Any) -> None:
     routes = [words.route("/a", methods=("GET",)), words.route("/**", methods=("GET", "POST", "DELETE"))]
     policy = words.policy_of(words.application(*routes, words.route("/a", methods=("PUT",))))
@@ -113,6 +114,7 @@ TENANTS = ["/", "/status", "/t/{tenant}/orders/**", "/t/**", "/acme/x"]
         (f"/t/{'a' * 64}/orders", "path", None),
     ],
 )
+@pytest.mark.advisory("CVE-2026-73553")
 def test_tenants_in_paths(words: Any, path: str, pattern: str, tenant: str | None) -> None:
     policy = words.policy_of(words.application(*map(words.route, TENANTS)))
     assert pattern_of(policy, path) == pattern
@@ -148,6 +150,7 @@ def test_a_wide_route_meets_the_tenant_behind_a_wild_prefix(words: Any) -> None:
         ("acmeshop.test", "/", None, Reason.HOST),
     ],
 )
+@pytest.mark.requirement("ASVS 8.2.2")
 def test_host_path_and_route_name_the_same_tenant(
     words: Any, host: str, path: str, tenant: str | None, refused: Reason | None
 ) -> None:
@@ -192,11 +195,13 @@ def test_a_literal_host_beats_a_tenants(words: Any) -> None:
         ("/f%2Fa", ["slash"], Reason.PATH),
     ],
 )
+@pytest.mark.advisory("CVE-2026-52844", "CVE-2026-73553")
 def test_encoded_characters_need_leave(words: Any, path: str, allowed: list[str], refused: Reason | None) -> None:
     policy = words.policy_of(words.application(words.route("/f/*", encoded=allowed)))
     assert matched(policy, f"GET https://shop.test{path}").refused is refused
 
 
+@pytest.mark.advisory("CVE-2026-27587")
 def test_an_application_that_folds_case(words: Any) -> None:
     routes = [words.route("/Admin/*"), words.route("/t/{tenant}/x"), words.route("/**")]
     policy = words.policy_of(words.application(*routes, case="fold"))
@@ -316,6 +321,7 @@ def test_the_cost_does_not_grow_with_the_number_of_routes(words: Any) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["ADMIN", "adm%C4%B1n", "ADM%C4%B0N", "adm%C4%B0n", "ADM%C4%B1N"])
+@pytest.mark.advisory("CVE-2026-27587")
 def test_letters_that_some_applications_take_for_an_i_are_one_to_a_folding_policy(words: Any, spelling: str) -> None:
     # Java's equalsIgnoreCase("\u0131", "I") is true, and Unicode's case folding keeps the two apart.
     routes = words.route("/admin/**", {"permission": "pay"}), words.route("/**", "public")

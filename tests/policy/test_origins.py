@@ -67,6 +67,8 @@ def match(words: Any) -> Match:
 @pytest.mark.parametrize(
     ("method", "more"), [("POST", ()), ("PUT", ()), ("DELETE", ()), ("PROPFIND", ()), ("GET", (WEBSOCKET,))]
 )
+@pytest.mark.advisory("CVE-2024-52289")
+@pytest.mark.requirement("ASVS 3.5.1")
 def test_what_changes_state_comes_from_here(
     match: Match, method: str, more: tuple[str, ...], origin: str, refused: bool
 ) -> None:
@@ -89,6 +91,7 @@ def test_what_changes_state_comes_from_here(
         ((f"Origin: {OWN}", "Sec-Fetch-Site: cross-site"), False),
     ],
 )
+@pytest.mark.advisory("CVE-2021-32777")
 def test_without_origin_the_browsers_word_counts(match: Match, headers: tuple[str, ...], refused: bool) -> None:
     assert (cross_origin(match, head("POST", HOST, COOKIE, *headers)) is not None) == refused
 

@@ -1,4 +1,4 @@
-"""ADVISORIES family 1: a path has one meaning, or it is refused."""
+"""A path has one meaning, or it is refused."""
 
 from urllib.parse import unquote_to_bytes
 
@@ -101,6 +101,15 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("path", "reason"), REFUSED)
+@pytest.mark.advisory(
+    "CVE-2026-33494",
+    "CVE-2019-9901",
+    "CVE-2021-29492",
+    "CVE-2025-66490",
+    "CVE-2026-52844",
+    "CVE-2026-48020",
+    "CVE-2026-41059",
+)
 def test_two_meanings_are_refused(path: bytes, reason: Reason) -> None:
     refusal = normalise(path)
     assert isinstance(refusal, PathRefusal)
@@ -109,6 +118,7 @@ def test_two_meanings_are_refused(path: bytes, reason: Reason) -> None:
 
 
 @pytest.mark.parametrize(("path", "segments", "encoded"), ACCEPTED)
+@pytest.mark.advisory("CVE-2026-41059")
 def test_one_meaning_is_decoded_once(path: bytes, segments: tuple[str, ...], encoded: tuple[str, ...]) -> None:
     assert normalise(path) == NormalPath(path, segments, frozenset(encoded))
 
@@ -124,6 +134,9 @@ HOSTILE = st.lists(
 
 @given(st.one_of(HOSTILE.map(lambda tail: b"/" + tail), HOSTILE, st.binary(max_size=12)))
 @settings(max_examples=400, deadline=None)
+@pytest.mark.advisory(
+    "CVE-2026-33494", "CVE-2019-9901", "CVE-2021-29492", "CVE-2025-66490", "CVE-2026-52844", "CVE-2026-48020"
+)
 def test_refused_or_equal_to_one_strict_decoding(path: bytes) -> None:
     result = normalise(path)
     if isinstance(result, PathRefusal):

@@ -47,6 +47,7 @@ NEW_YORK = window("fri", "20:00", "23:59", "America/New_York")
         (NEW_YORK, "2026-03-07T01:30:00Z", "2026-03-07T04:59:00Z"),  # Saturday in UTC, Friday there
     ],
 )
+@pytest.mark.requirement("ASVS 8.2.4", "SP 800-63B-4 5.3")
 def test_hours_go_by_the_clocks_of_their_zone(hours: Window, now: str, closes: str | None) -> None:
     assert hours.closes(parse_instant(now)) == (None if closes is None else parse_instant(closes))
 
@@ -90,10 +91,14 @@ OFFICE_NET = {"addresses": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]}
         (None, "restricted"),
     ],
 )
+@pytest.mark.advisory("GHSA-7jmw-8259-q9jx")
+@pytest.mark.requirement("ASVS 8.2.4", "SP 800-63B-4 5.3")
 def test_addresses(words: Any, address: str | None, reason: str) -> None:
     assert outcome(words, OFFICE_NET, {"grants": ["reader@-"], **({"address": address} if address else {})}) == reason
 
 
+@pytest.mark.advisory("CVE-2024-45806")
+@pytest.mark.requirement("SP 800-207 tenet 2")
 def test_a_right_address_opens_nothing(words: Any) -> None:
     inside = {"address": "10.1.2.3"}
     assert outcome(words, OFFICE_NET, {**inside, "credential": "none"}) == "sign-in"
@@ -145,6 +150,7 @@ def test_any_of_several_windows_is_enough(words: Any) -> None:
     assert decision.until == parse_instant("2027-01-15T12:00:00Z")
 
 
+@pytest.mark.advisory("CVE-2024-45806")
 def test_no_rule_knows_of_addresses() -> None:
     """An allow by address can't be expressed: the rule language has no word for it."""
     words = {"public", "authenticated", "permission", "all_of", "any_of", "otp_within"}

@@ -64,6 +64,7 @@ ALLOW, ASK, NO = Verdict.ALLOW, Verdict.CHALLENGE, Verdict.DENY
         ({"any_of": [{"all_of": [A, CODE_5M]}, {"all_of": [B, C]}], "otp_within": "1h"}, "bc", 3000, ALLOW),
     ],
 )
+@pytest.mark.requirement("ASVS 7.5.3")
 def test_verdicts(allow: Any, held: str, otp_age: float | None, verdict: Verdict) -> None:
     assert evaluate(allow, held, otp_age).verdict is verdict
 
@@ -100,6 +101,7 @@ def test_what_is_missing(allow: Any, held: str, reason: Reason, missing: str | N
 
 
 @pytest.mark.parametrize("otp_age", [None, 1])
+@pytest.mark.requirement("ASVS 6.1.3")
 def test_a_service_is_refused_a_code_and_never_asked_for_one(otp_age: float | None) -> None:
     step = evaluate({**A, "otp_within": "5m"}, "a", otp_age, is_service=True)
     assert (step.verdict, step.reason) == (NO, Reason.NOT_FOR_SERVICES)

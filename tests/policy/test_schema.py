@@ -220,5 +220,6 @@ def test_what_was_read_is_frozen() -> None:
         file.applications[0].name = "other"  # type: ignore[misc]  # The point of the test.
 
 
+@pytest.mark.requirement("ASVS 8.2.1", "SP 800-207 tenet 1")
 def test_an_empty_file_is_a_policy_that_allows_nothing() -> None:
     assert complaints({}) == {}

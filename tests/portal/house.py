@@ -289,7 +289,10 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
     reader = Reader.open("sqlite", folder, seals)
     directory = Directory(reader, keys["session"], clock, Metrics(), idle_seconds=3600)
     signer = AssertionSigner(keys["assertion"], issuer, clock, entropy)
-    async with TestClient(TestServer(create_app(services)), cookie_jar=DummyCookieJar()) as client:
+    server = TestServer(create_app(services))
+    # As the portal's own process starts it.
+    await server.start_server(access_log=None)
+    async with TestClient(server, cookie_jar=DummyCookieJar()) as client:
         worker = Worker(client, directory, signer)
         house = House(store, clock, keys, services, worker, Browser(worker), journal.events, counts, journal)
         house.add_user("anna")

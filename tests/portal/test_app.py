@@ -19,6 +19,7 @@ def concrete(path: str) -> str:
     return path
 
 
+@pytest.mark.requirement("ASVS 3.5.1", "ASVS 3.5.3")
 def test_every_post_is_guarded_and_no_get_is() -> None:
     assert all((route.guard is not None) == (route.method == "POST") for route in ROUTES)
 
@@ -36,6 +37,7 @@ def test_the_rules_for_the_policy_name_every_route_once_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.requirement("ASVS 3.4.3", "ASVS 3.4.4", "ASVS 4.1.1", "ASVS 14.2.2", "ASVS 13.4.6")
 async def test_every_answer_carries_the_security_headers(house: House, route: object) -> None:
     method, path = route.method, route.path  # type: ignore[attr-defined]  # parametrize erases the type.
     answered = await house.browser.send(method, url(LOGIN, concrete(path)), {} if method == "POST" else None)
@@ -56,6 +58,8 @@ async def test_every_answer_carries_the_security_headers(house: House, route: ob
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.guard], ids=lambda route: route.path)
+@pytest.mark.advisory("CVE-2026-49443")
+@pytest.mark.requirement("ASVS 3.5.1", "SP 800-63B-4 5.1")
 async def test_no_post_is_acted_on_without_its_proof(house: House, route: object) -> None:
     await house.sign_in()
     path, guard = concrete(route.path), route.guard  # type: ignore[attr-defined]
@@ -85,6 +89,7 @@ async def test_an_unknown_address_is_a_page_of_ours(house: House) -> None:
     assert answered.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.requirement("ASVS 4.1.1")
 async def test_a_program_is_told_in_json(house: House) -> None:
     house.browser.accept = "application/json"
     answered = await house.browser.get(url(LOGIN, "/nothing"))
@@ -93,6 +98,7 @@ async def test_a_program_is_told_in_json(house: House) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
+@pytest.mark.requirement("ASVS 4.1.4")
 async def test_other_methods_are_refused_with_the_list_of_those_there_are(house: House, method: str) -> None:
     answered = await house.browser.send(method, url(LOGIN, "/sign-in"))
     assert answered.status == 405
@@ -113,6 +119,7 @@ async def test_what_cannot_be_known_or_recorded_is_503(house: House, fault: Exce
     assert "disk on fire" not in answered.text
 
 
+@pytest.mark.requirement("ASVS 13.4.2", "ASVS 16.5.1")
 async def test_a_fault_of_ours_shows_a_request_id_and_nothing_else(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:

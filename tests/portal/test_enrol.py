@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from pyotp import TOTP
 
 from gateway.identity.cookies import DEVICE_COOKIE
@@ -51,6 +52,7 @@ async def test_the_whole_way_from_the_link_to_a_sign_in(house: House) -> None:
     assert "You are signed in" in (await browser.follow(await browser.submit(code_page, code=code))).text
 
 
+@pytest.mark.requirement("ASVS 3.5.3")
 async def test_looking_spends_nothing(house: House) -> None:
     link = house.enrolment_link("anna")
     for browser in (Browser(house.worker), Browser(house.worker)):
@@ -75,6 +77,7 @@ async def test_nothing_changes_before_the_code(house: House) -> None:
     assert "You are signed in" in (await house.sign_in(Browser(house.worker))).text
 
 
+@pytest.mark.requirement("ASVS 7.4.3")
 async def test_an_old_session_ends_with_the_factors_it_rested_on(house: House) -> None:
     await house.sign_in()
     other = Browser(house.worker)
@@ -115,6 +118,7 @@ async def test_and_by_the_browser_that_chose_the_password_only(house: House) -> 
     assert (await signing_in.get(url(LOGIN, "/enrol"))).status == 410
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.1.2 blocklist")
 async def test_a_password_that_cannot_be_chosen_is_explained_and_the_link_stays_good(house: House) -> None:
     link = house.enrolment_link("anna")
     form = await house.browser.get(link)
@@ -156,6 +160,7 @@ async def test_a_scan_belongs_to_the_browser_that_chose_the_password(house: Hous
     assert stolen.status == 403
 
 
+@pytest.mark.requirement("ASVS 14.2.1")
 async def test_the_secrets_stay_out_of_addresses_and_records(house: House) -> None:
     link = house.enrolment_link("anna")
     page = await house.browser.get(link)
@@ -169,6 +174,7 @@ async def test_the_secrets_stay_out_of_addresses_and_records(house: House) -> No
     assert secret_in(scan) not in str(house.events)
 
 
+@pytest.mark.advisory("CVE-2023-46249")
 async def test_what_is_no_link_is_gone(house: House) -> None:
     for path in ("/enrol/x", "/enrol/" + "A" * 64, "/enrol/%00", "/enrol/%3Cscript%3E"):
         answered = await house.browser.get(url(LOGIN, path))

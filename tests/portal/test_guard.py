@@ -1,5 +1,7 @@
 """The proof of a form: what it is bound to, and what does not pass."""
 
+import hmac
+
 import pytest
 
 from gateway.foundation.entropy import CountingEntropy
@@ -47,5 +49,16 @@ GENUINE = prove(KEYS, Guard.SESSION, "ses_1", "orders.btb.localhost")
         ),
     ],
 )
+@pytest.mark.advisory("CVE-2026-71326")
 def test_what_does_not_pass(guard: Guard, sent: str, bound_to: tuple[str, ...]) -> None:
     assert not is_proven(KEYS, guard, sent, *bound_to)
+
+
+@pytest.mark.advisory("CVE-2024-52307")
+@pytest.mark.parametrize("verdict", [True, False])
+@pytest.mark.requirement("ASVS 11.2.4")
+def test_the_verdict_is_that_of_the_constant_time_comparison(monkeypatch: pytest.MonkeyPatch, verdict: bool) -> None:
+    bound_to = ("ses_1", "orders.btb.localhost")
+    assert not is_proven(KEYS, Guard.SESSION, "guess", *bound_to)
+    monkeypatch.setattr(hmac, "compare_digest", lambda *_: verdict)
+    assert {is_proven(KEYS, Guard.SESSION, sent, *bound_to) for sent in (GENUINE, "guess")} == {verdict}

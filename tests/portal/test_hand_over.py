@@ -26,12 +26,14 @@ async def failed(house: House, browser: Browser, address: str) -> None:
     assert house.names_of_events()[-1] == "hand-over:failure"
 
 
+@pytest.mark.requirement("ASVS 14.2.1")
 async def test_a_code_works_once(house: House) -> None:
     address = await code_for(house, house.browser)
     assert (await house.browser.get(address)).status == 303
     await failed(house, house.browser, address)
 
 
+@pytest.mark.requirement("ASVS 3.5.3")
 async def test_looking_at_the_address_does_not_spend_the_code(house: House) -> None:
     address = await code_for(house, house.browser)
     assert (await house.browser.send("HEAD", address)).status == 405
@@ -61,6 +63,7 @@ async def test_a_code_counts_on_its_host_only(house: House) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?code=", "?code=x", "?code=" + "A" * 64, "?target=https://evil.example/"])
+@pytest.mark.advisory("CVE-2022-28923")
 async def test_what_is_no_code_is_a_page_and_never_a_redirect(house: House, query: str) -> None:
     house.challenge(house.browser, ORDERS)
     await failed(house, house.browser, url(ORDERS, f"/.gateway/callback{query}"))

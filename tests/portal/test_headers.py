@@ -1,6 +1,9 @@
+import pytest
+
 from gateway.portal.headers import DOCUMENT_POLICY, EVERYWHERE, page_policy
 
 
+@pytest.mark.requirement("ASVS 3.4.3")
 def test_a_page_may_load_its_style_and_pictures_and_nothing_else() -> None:
     assert page_policy() == (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "

@@ -16,6 +16,7 @@ from tests.pairs import FALSE_ALARM, chance, orders
 
 from .house import LOGIN, PASSWORD, Answered, Browser, House, url
 
+pytestmark = pytest.mark.alone
 PAIRS = int(os.environ.get("BTB_PAIRS", "150"))
 """The short form; `make timing` measures the long one."""
 WRONG = "wrong password"
@@ -122,6 +123,8 @@ def seen(answered: Answered, name: str) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(("name", "password"), STATES)
+@pytest.mark.advisory("CVE-2025-6011")
+@pytest.mark.requirement("ASVS 6.3.8")
 async def test_the_answers_are_the_same_to_the_byte(house: House, name: str, password: str) -> None:
     furnish(house)
     theirs, nobody_s = (
@@ -138,6 +141,8 @@ async def test_the_answers_are_the_same_to_the_byte(house: House, name: str, pas
 
 
 @pytest.mark.parametrize(("name", "password"), STATES)
+@pytest.mark.advisory("CVE-2026-32595")
+@pytest.mark.requirement("ASVS 6.3.8")
 async def test_the_answers_take_the_same_time(
     house: House, name: str, password: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +150,7 @@ async def test_the_answers_take_the_same_time(
     await look_the_same(await stranger(house, name, password), await stranger(house, "nobody", password), capsys)
 
 
+@pytest.mark.advisory("CVE-2025-6011")
 async def test_throttled_answers_take_the_same_time(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     furnish(house)
     theirs, nobody_s = await stranger(house, "lively", waits=False), await stranger(house, "nobody", waits=False)
@@ -154,6 +160,7 @@ async def test_throttled_answers_take_the_same_time(house: House, capsys: pytest
     await look_the_same(theirs, nobody_s, capsys)
 
 
+@pytest.mark.advisory("CVE-2026-32595")
 async def test_a_hash_that_were_left_out_would_be_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same measurement, on a portal with the fault that it looks for."""
     furnish(house)

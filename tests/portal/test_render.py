@@ -51,6 +51,7 @@ def elements(html: str) -> list[tuple[str, dict[str, str | None]]]:
 
 
 @pytest.mark.parametrize("template", PAGES)
+@pytest.mark.requirement("ASVS 1.2.1")
 def test_hostile_words_stay_words(template: str) -> None:
     found = elements(render(template, hostile_context(template)))
     harmless = elements(render(template, {**hostile_context(template), **_plain(template)}))
@@ -98,6 +99,7 @@ def test_a_forgotten_name_is_an_error(template: str) -> None:
         render(template, context)
 
 
+@pytest.mark.requirement("ASVS 1.2.1")
 def test_no_template_switches_escaping_off() -> None:
     folder = Path(rendering.__file__).parent / "templates"
     for file in folder.iterdir():

@@ -1,5 +1,6 @@
 """A person at the sign-in pages, from the first form to the application, and everything that may go wrong between."""
 
+import logging
 from contextlib import ExitStack
 
 import pytest
@@ -28,6 +29,7 @@ async def test_the_whole_way_to_an_application_and_back_to_its_page(house: House
     assert house.counts == [("gateway_sign_ins_total", "success")]
 
 
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.2", "SP 800-63B-4 5.1.1")
 async def test_every_cookie_is_set_as_a_host_cookie_that_no_script_reads(house: House) -> None:
     seen: list[str] = []
     original = house.browser.send
@@ -86,6 +88,7 @@ async def test_the_page_says_the_same_whatever_was_wrong(house: House) -> None:
     assert wrong_password.text.replace("anna", "").replace(wrong_password.form.fields["csrf"], "") in pages
 
 
+@pytest.mark.requirement("ASVS 16.3.1")
 async def test_what_was_wrong_is_in_the_journal_only_and_unknown_names_are_not(house: House) -> None:
     await attempt(house, "my-password-typed-as-name", "x")
     await attempt(house, "Anna", "wrong password")
@@ -134,6 +137,8 @@ async def test_a_code_that_was_used_is_refused_in_the_same_words(house: House) -
     assert house.events[-2]["reason"] == "used-code"
 
 
+@pytest.mark.advisory("CVE-2025-64103")
+@pytest.mark.requirement("ASVS 6.3.3", "SP 800-63B-4 2.2.1")
 async def test_the_code_step_cannot_be_reached_without_the_password(house: House) -> None:
     browser = house.browser
     form = await browser.get(url(LOGIN, "/sign-in"))
@@ -165,6 +170,8 @@ async def test_who_takes_too_long_begins_again_and_still_gets_there(house: House
 
 
 @pytest.mark.parametrize("request_text", ["", "x", "../..", "A" * 4000, "https://evil.example/"])
+@pytest.mark.advisory("CVE-2021-21291")
+@pytest.mark.requirement("ASVS 1.2.2")
 async def test_a_request_that_no_worker_sealed_leads_nowhere(house: House, request_text: str) -> None:
     answered = await house.browser.get(url(LOGIN, f"/sign-in?request={request_text}"))
     assert answered.status == 400
@@ -181,6 +188,8 @@ async def test_an_old_request_has_expired_at_every_step(house: House) -> None:
     assert (answered.status, "expired" in answered.text) == (400, True)
 
 
+@pytest.mark.advisory("CVE-2025-64103")
+@pytest.mark.requirement("ASVS 7.6.2")
 async def test_nobody_is_signed_in_as_somebody_else(house: House) -> None:
     """Login CSRF: a form that the attacker got, with the attacker's password, sent by the victim's browser."""
     attacker, victim = Browser(house.worker), Browser(house.worker)
@@ -267,6 +276,7 @@ async def test_the_hundredth_guess_raises_the_alarm_though_nobody_had_time_to_lo
     assert house.counts.count(("gateway_sign_in_alarms_total", "password")) == 1
 
 
+@pytest.mark.requirement("ASVS 16.3.3")
 async def test_a_hundred_wrong_codes_disable_the_authenticator_and_raise_an_alarm(house: House) -> None:
     person = users.find(house.store, "anna").id
     (authenticator,) = house.store.read(lambda c: factor_rows.authenticators(c, person))
@@ -284,6 +294,7 @@ async def test_a_hundred_wrong_codes_disable_the_authenticator_and_raise_an_alar
     assert house.events[-1]["reason"] == "no-factor"
 
 
+@pytest.mark.requirement("ASVS 6.5.8")
 async def test_a_clock_that_went_back_is_an_alarm_and_signs_nobody_in(house: House) -> None:
     await house.sign_in()
     house.clock.advance(-3600)
@@ -313,6 +324,7 @@ async def test_a_clock_that_jumps_ahead_ends_what_was_begun_and_nothing_else(hou
 async def test_a_flood_of_strangers_is_told_to_wait_and_a_browser_that_was_here_is_not(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     await house.sign_in()
     known, stranger = house.browser, Browser(house.worker)
     passwords = house.services.sign_in._passwords
@@ -337,6 +349,7 @@ async def test_a_sign_in_that_cannot_be_recorded_does_not_happen(house: House) -
     assert SESSION_COOKIE not in house.browser.jar[LOGIN]
 
 
+@pytest.mark.requirement("ASVS 7.2.4")
 async def test_signing_in_anew_ends_the_session_before(house: House) -> None:
     form = await house.browser.get(url(LOGIN, "/sign-in"))
     await house.sign_in()

@@ -1,3 +1,5 @@
+import pytest
+
 from gateway.foundation.errors import JournalUnavailable
 from gateway.identity.cookies import SESSION_COOKIE
 
@@ -6,6 +8,8 @@ from .house import LOGIN, ORDERS, House, url
 SIGN_OUT = "/.gateway/sign-out"
 
 
+@pytest.mark.advisory("CVE-2026-34454")
+@pytest.mark.requirement("ASVS 3.5.3", "ASVS 7.4.4", "ASVS 14.3.1")
 async def test_sign_out_asks_first_and_then_ends_the_session_on_every_host(house: House) -> None:
     browser = house.browser
     await house.sign_in(address=house.challenge(browser, ORDERS))
@@ -21,6 +25,7 @@ async def test_sign_out_asks_first_and_then_ends_the_session_on_every_host(house
     assert house.names_of_events() == ["sign-in:success", "sign-out"]
 
 
+@pytest.mark.advisory("CVE-2025-71402")
 async def test_a_page_of_another_host_signs_nobody_out(house: House) -> None:
     browser = house.browser
     await house.sign_in(address=house.challenge(browser, ORDERS))

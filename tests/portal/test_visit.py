@@ -37,6 +37,8 @@ FORM = {**WORKER, "Content-Type": "application/x-www-form-urlencoded"}
         ("POST", "/sign-in", FORM, b"", 403),
     ],
 )
+@pytest.mark.advisory("CVE-2024-52289", "CVE-2025-53643")
+@pytest.mark.requirement("ASVS 15.3.7")
 async def test_hostile_requests(
     house: House, method: str, target: str, headers: dict[str, str], body: bytes, status: int
 ) -> None:
@@ -45,6 +47,8 @@ async def test_hostile_requests(
     assert answered.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.advisory("CVE-2025-71402")
+@pytest.mark.requirement("ASVS 7.2.1", "ASVS 13.2.1")
 async def test_an_assertion_that_is_not_ours_is_nobody(house: House) -> None:
     for forged in ("", "x.y.z", house.assertion_for("somebody.else"), house.expired_assertion()):
         headers = {**WORKER, "X-Gateway-Assertion": forged}

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from gateway.identity.cookies import SESSION_COOKIE
 
 from .house import LOGIN, ORDERS, House, url
@@ -15,6 +17,8 @@ async def test_a_browser_gets_a_page(house: House) -> None:
     assert "password, one-time code" in answered.text
 
 
+@pytest.mark.advisory("CVE-2024-39315")
+@pytest.mark.requirement("ASVS 3.3.4")
 async def test_a_program_gets_json_without_the_cookie(house: House) -> None:
     await house.sign_in(address=house.challenge(house.browser, ORDERS))
     house.browser.accept = "application/json"

@@ -60,6 +60,7 @@ EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PORTAL_RULES = [
     ("/sign-in", ("GET", "POST"), "signing in"),
     ("/.gateway/callback", ("GET",), "the way back"),
+    ("/.gateway/sign-out", ("GET", "POST"), "sign-out"),
 ]
 
 

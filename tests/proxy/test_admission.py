@@ -44,6 +44,7 @@ def test_what_has_left_is_forgotten() -> None:
     assert repr(shares) == "<Shares total=0 clients=0>"
 
 
+@pytest.mark.requirement("promise 6", "ASVS 15.4.4", "SP 800-207 5.2")
 async def test_one_stranger_with_slow_forms_stops_nobody_else(gateway: TestGateway) -> None:
     gateway.limits(exchanges=16)
     signed_in = gateway.visitor("support@acme")
@@ -68,6 +69,7 @@ async def test_a_stranger_who_is_done_makes_room(gateway: TestGateway) -> None:
     assert repr(gateway.service.strangers) == "<Shares total=0 clients=0>"
 
 
+@pytest.mark.requirement("promise 6")
 async def test_a_client_has_its_share_of_the_connections(gateway: TestGateway) -> None:
     gateway.limits(connections=8)
     held = [await gateway.connect() for _ in range(2)]

@@ -29,6 +29,7 @@ def is_quiet(got: Message) -> bool:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("lines", [NAVIGATION, ("Accept: text/html,*/*;q=0.8",)])
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.3")
 async def test_a_browsers_navigation_is_sent_to_sign_in_and_back(
     gateway: TestGateway, method: str, lines: tuple[str, ...]
 ) -> None:
@@ -54,6 +55,7 @@ async def test_a_browsers_navigation_is_sent_to_sign_in_and_back(
         ("GET", ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==")),
     ],
 )
+@pytest.mark.requirement("ASVS 3.4.4", "ASVS 4.1.1", "ASVS 14.2.2")
 async def test_anything_else_is_told_where_to_sign_in(
     gateway: TestGateway, method: str, lines: tuple[str, ...]
 ) -> None:
@@ -75,6 +77,7 @@ async def test_anything_else_is_told_where_to_sign_in(
         ("Accept: */*", "/"),
     ],
 )
+@pytest.mark.advisory("CVE-2021-21291")
 async def test_after_a_post_one_returns_to_the_page_of_the_form(
     gateway: TestGateway, referer: str, target: str
 ) -> None:
@@ -119,6 +122,7 @@ async def test_an_invalid_token_says_so(gateway: TestGateway) -> None:
 # Preflights.
 
 
+@pytest.mark.requirement("ASVS 3.4.2")
 async def test_a_listed_origins_preflight_is_answered_here_whatever_it_asks_for(gateway: TestGateway) -> None:
     lines = (f"Origin: {PARTNER}", "Access-Control-Request-Method: DELETE", "Access-Control-Request-Headers: x-a, x-b")
     for target in ("/mine/a", "/public/a"):
@@ -140,6 +144,7 @@ async def test_a_listed_origins_preflight_is_answered_here_whatever_it_asks_for(
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", f"{PARTNER}.evil.example", "http://partner.example"]
 )
+@pytest.mark.requirement("ASVS 3.4.2")
 async def test_another_origins_preflight_is_decided_like_any_request(gateway: TestGateway, origin: str) -> None:
     lines = (f"Origin: {origin}", "Access-Control-Request-Method: DELETE")
     got = await gateway.ask(request("/mine/a", *lines, method="OPTIONS"))
@@ -159,6 +164,7 @@ async def test_a_refusal_does_not_wait_for_the_body(gateway: TestGateway) -> Non
     assert (got.status, got.values("Connection")) == (403, ["close"])
 
 
+@pytest.mark.requirement("ASVS 4.2.2")
 async def test_the_answer_to_head_has_no_body(gateway: TestGateway) -> None:
     client = await gateway.connect()
     client.sends(request("/elsewhere", method="HEAD"), request("/elsewhere"))
@@ -190,3 +196,35 @@ async def test_a_nonce_that_is_not_ours_is_not_used_again(gateway: TestGateway, 
     cookie = f"Cookie: __Host-gateway-nonce-000000000000={value}"
     polled = await gateway.ask(request("/mine/feed", "Sec-Fetch-Mode: cors", cookie))
     assert sealed_in(gateway, json.loads(polled.body)["sign_in"]).nonce_id != "000000000000"
+
+
+OUR_OWN = {
+    "a way to sign in": (request("/mine/a", *NAVIGATION), 303),
+    "a refusal for programs": (request("/mine/a"), 401),
+    "a refusal as a page": (request("/elsewhere", *NAVIGATION), 403),
+    "an unknown host": (request("/a", host="other.example"), 404),
+    "two meanings": (request("/public//a"), 400),
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+    "too long": (request("/" + "a" * 9000), 414),
+    "an application that is away": (request(host="down.btb.localhost"), 502),
+}
+
+
+@pytest.mark.requirement("ASVS 3.4.3", "ASVS 3.4.4", "ASVS 3.4.5", "ASVS 4.1.1", "ASVS 13.4.6", "ASVS 14.2.2")
+@pytest.mark.parametrize(("wire", "status"), OUR_OWN.values(), ids=OUR_OWN)
+async def test_every_answer_of_our_own_carries_the_security_headers(
+    gateway: TestGateway, wire: bytes, status: int
+) -> None:
+    got = await gateway.ask(wire, method="GET")
+    assert got.status == status
+    assert got.values("Strict-Transport-Security") == ["max-age=63072000; includeSubDomains"]
+    assert got.value("X-Content-Type-Options") == "nosniff"
+    assert got.value("Referrer-Policy") == "no-referrer"
+    assert got.value("Cache-Control") == "no-store"
+    policy = got.value("Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ")
+    assert "base-uri 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+    assert not got.body or "charset=utf-8" in got.value("Content-Type")
+    assert (got.values("Server"), got.values("X-Powered-By")) == ([], [])

@@ -7,6 +7,7 @@ from .wire import HOST, answer, request
 
 
 @pytest.mark.parametrize("step", [None, 1, 50])
+@pytest.mark.advisory("CVE-2022-24801")
 async def test_pipelined_requests_are_answered_in_order(gateway: TestGateway, step: int | None) -> None:
     gateway.application.answers(lambda message: answer(message.start.encode() + message.body))
     wires = [
@@ -27,6 +28,7 @@ async def test_pipelined_requests_are_answered_in_order(gateway: TestGateway, st
     assert gateway.application.accepted == 1
 
 
+@pytest.mark.advisory("CVE-2022-24801")
 async def test_a_second_request_waits_for_the_first_ones_answer(gateway: TestGateway) -> None:
     client = await gateway.connect()
     client.sends(request("/public/slow"), request("/elsewhere"))
@@ -39,6 +41,7 @@ async def test_a_second_request_waits_for_the_first_ones_answer(gateway: TestGat
     assert (await client.gets()).status == 403
 
 
+@pytest.mark.requirement("promise 6")
 async def test_a_client_that_pipelines_without_end_is_not_read_on(gateway: TestGateway) -> None:
     client = await gateway.connect()
     client.sends(request("/public/slow"))
@@ -96,6 +99,7 @@ async def test_one_visitors_head_is_not_anothers(gateway: TestGateway) -> None:
 # Deadlines.
 
 
+@pytest.mark.advisory("CVE-2026-22045")
 async def test_a_client_that_says_nothing_is_closed(gateway: TestGateway) -> None:
     client = await gateway.connect()
     await gateway.the_connection()
@@ -106,6 +110,7 @@ async def test_a_client_that_says_nothing_is_closed(gateway: TestGateway) -> Non
     assert await client.is_closed()
 
 
+@pytest.mark.advisory("CVE-2026-22045")
 async def test_a_head_has_its_time_whole_however_often_a_byte_comes(gateway: TestGateway) -> None:
     client = await gateway.connect()
     connection = await gateway.the_connection()
@@ -197,6 +202,7 @@ async def test_an_upload_that_was_ended_by_its_answer_is_read_on_for_a_while(gat
     await gateway.until(lambda: not gateway.service.connections)
 
 
+@pytest.mark.requirement("ASVS 16.5.4")
 async def test_a_fault_of_a_connections_own_closes_it(gateway: TestGateway, caplog: pytest.LogCaptureFixture) -> None:
     client = await gateway.connect()
     connection = await gateway.the_connection()

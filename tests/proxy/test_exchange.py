@@ -154,6 +154,8 @@ NOT_ALLOWED = [
 
 @STEPS
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.what)
+@pytest.mark.advisory("CVE-2026-41059", "CVE-2026-33494", "CVE-2021-32637", "CVE-2022-23632", "CVE-2026-71324")
+@pytest.mark.requirement("promise 4", "ASVS 13.4.4", "ASVS 16.3.3")
 async def test_what_has_two_meanings_or_none_is_refused_recorded_and_not_forwarded(
     gateway: TestGateway, row: Refused, step: int | None
 ) -> None:
@@ -171,6 +173,7 @@ async def test_what_has_two_meanings_or_none_is_refused_recorded_and_not_forward
 
 @pytest.mark.parametrize("row", LARGE, ids=lambda row: row.what)
 @pytest.mark.parametrize("step", [None, 997])
+@pytest.mark.requirement("promise 6")
 async def test_what_is_too_large_is_refused(gateway: TestGateway, row: Refused, step: int | None) -> None:
     got = await gateway.ask(row.wire, step=step)
     assert (got.status, got.values("Connection")) == (row.status, ["close"])
@@ -178,6 +181,7 @@ async def test_what_is_too_large_is_refused(gateway: TestGateway, row: Refused, 
 
 
 @pytest.mark.parametrize("row", NOT_ALLOWED, ids=lambda row: row.what)
+@pytest.mark.requirement("ASVS 4.1.4", "ASVS 16.3.2", "SP 800-207 tenet 7", "SP 800-207 5.4")
 async def test_what_is_not_allowed_is_refused_and_the_connection_goes_on(gateway: TestGateway, row: Refused) -> None:
     client = await gateway.connect()
     client.sends(row.wire)
@@ -210,6 +214,7 @@ async def test_a_missing_permission_is_named_to_the_visitor_and_in_the_record(ga
     assert got.value("X-Request-Id") == told["request_id"]
 
 
+@pytest.mark.requirement("ASVS 8.2.2")
 async def test_another_customers_address_is_refused_with_its_reason(gateway: TestGateway) -> None:
     visitor = gateway.visitor("support@acme")
     got = await gateway.ask(request("/t/globex/orders/7", visitor.header))
@@ -217,6 +222,7 @@ async def test_another_customers_address_is_refused_with_its_reason(gateway: Tes
     assert gateway.application.was_left_alone
 
 
+@pytest.mark.requirement("promise 1", "ASVS 16.3.2")
 async def test_an_allowed_request_has_a_whole_record_before_the_application_sees_a_byte(gateway: TestGateway) -> None:
     visitor = gateway.visitor("support@acme")
     client = await gateway.connect()
@@ -260,6 +266,8 @@ async def test_absolute_form_is_forwarded_in_origin_form(gateway: TestGateway) -
 # Identity.
 
 
+@pytest.mark.advisory("CVE-2024-21494")
+@pytest.mark.requirement("ASVS 4.1.5", "ASVS 8.3.3", "ASVS 12.3.5")
 async def test_somebody_with_a_session_is_told_to_the_application(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     visitor = gateway.visitor("finance@acme", name="Zoë Müller")
@@ -271,6 +279,7 @@ async def test_somebody_with_a_session_is_told_to_the_application(gateway: TestG
     assert (seen.value("X-Gateway-User"), seen.value("X-Gateway-Tenant")) == ("zo%C3%AB m%C3%BCller", "acme")
 
 
+@pytest.mark.requirement("ASVS 10.1.1")
 async def test_a_service_token_is_an_identity_and_does_not_arrive(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     token_id, text = gateway.service_token("support@acme")
@@ -281,6 +290,7 @@ async def test_a_service_token_is_an_identity_and_does_not_arrive(gateway: TestG
     assert (await gateway.decision())["credential"] == {"kind": "token", "id": token_id}
 
 
+@pytest.mark.advisory("CVE-2026-30851")
 async def test_on_a_public_route_nobody_is_told_as_nobody(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     await gateway.ask(request("/public/a", "X-Gateway-User: root", "X-Gateway-Assertion: forged"))
@@ -303,6 +313,7 @@ async def test_a_revoked_session_is_nobodys(gateway: TestGateway) -> None:
 # Fail closed.
 
 
+@pytest.mark.requirement("promise 1", "ASVS 16.5.3", "SP 800-207 tenet 6")
 async def test_a_full_disk_under_the_journal_is_503_and_nothing_is_forwarded(gateway: TestGateway) -> None:
     gateway.disk.is_full = True
     for wire in (request("/public/a"), request("/elsewhere"), request("/public//a"), b"nonsense\r\n\r\n"):
@@ -311,6 +322,7 @@ async def test_a_full_disk_under_the_journal_is_503_and_nothing_is_forwarded(gat
     assert gateway.application.was_left_alone
 
 
+@pytest.mark.requirement("promise 1")
 async def test_a_journal_that_hangs_is_503_after_one_second(gateway: TestGateway) -> None:
     await gateway.ask(request("/elsewhere"))
     gateway.disk.answers.clear()
@@ -329,6 +341,7 @@ async def test_a_preflight_and_a_challenge_need_the_journal_too(gateway: TestGat
     assert (await gateway.ask(request("/mine/a", "Accept: text/html"))).status == 503
 
 
+@pytest.mark.requirement("ASVS 16.5.3", "SP 800-207 tenet 6")
 async def test_without_a_store_a_session_is_503_and_never_nobody(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     visitor = gateway.visitor("support@acme")
@@ -353,6 +366,7 @@ async def test_without_a_store_from_the_start_nobody_is_let_in(gateway: TestGate
     assert gateway.application.was_left_alone
 
 
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_over_the_limit_of_exchanges_others_are_told_to_wait(gateway: TestGateway) -> None:
     gateway.limits(exchanges=1)
     first = await gateway.connect()
@@ -366,6 +380,8 @@ async def test_over_the_limit_of_exchanges_others_are_told_to_wait(gateway: Test
     assert [r["reason"] for r in await gateway.records() if r["kind"] == "decision"] == ["public", "overloaded"]
 
 
+@pytest.mark.advisory("CVE-2024-47070", "CVE-2026-73547")
+@pytest.mark.requirement("ASVS 13.4.2", "ASVS 16.5.1", "ASVS 16.3.4", "ASVS 16.5.4")
 async def test_a_fault_of_our_own_is_500_and_says_nothing(
     gateway: TestGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,6 +414,7 @@ CROSS = [
 
 
 @pytest.mark.parametrize(("method", "lines", "status"), CROSS)
+@pytest.mark.requirement("ASVS 3.5.1", "SP 800-63B-4 5.1")
 async def test_a_change_of_state_for_another_origins_page_is_refused(
     gateway: TestGateway, method: str, lines: tuple[str, ...], status: int
 ) -> None:

@@ -30,6 +30,7 @@ def upstream_connections(gateway: TestGateway) -> set[UpstreamConnection]:
 
 
 @STEPS
+@pytest.mark.requirement("ASVS 4.2.2")
 async def test_bodies_with_a_length_pass(gateway: TestGateway, step: int | None) -> None:
     gateway.application.answers(lambda message: answer(message.body[::-1]))
     got = await gateway.ask(request(method="POST", body=b"hello"), step=step)
@@ -72,6 +73,7 @@ WITHOUT_BODY = [
 
 
 @pytest.mark.parametrize(("method", "status", "lines", "length"), WITHOUT_BODY)
+@pytest.mark.requirement("ASVS 4.2.2")
 async def test_answers_without_a_body_leave_both_connections_in_use(
     gateway: TestGateway, method: str, status: str, lines: tuple[str, ...], length: list[str]
 ) -> None:
@@ -329,6 +331,7 @@ async def test_a_long_answer_goes_on_after_the_upload_has_ended(gateway: TestGat
     assert await client.reads(10) == b"helloworld"
 
 
+@pytest.mark.advisory("CVE-2026-71324")
 async def test_a_connection_with_an_unfinished_request_is_not_used_again(gateway: TestGateway) -> None:
     """The client's whole body is here, but the application answers before it has taken it: what is still to be sent
     would be read as the next request, or the next request as a chunk of this one."""
@@ -372,6 +375,7 @@ NOT_AGAIN = [
 
 
 @pytest.mark.parametrize(("wire", "why"), NOT_AGAIN)
+@pytest.mark.advisory("CVE-2026-71324")
 async def test_an_upstream_connection_is_not_used_again(gateway: TestGateway, wire: bytes, why: str) -> None:
     client, peer = await meet(gateway)
     await peer.sees()
@@ -387,6 +391,7 @@ async def test_an_upstream_connection_is_not_used_again(gateway: TestGateway, wi
     await gateway.until(lambda: len(upstream_connections(gateway)) == 1)
 
 
+@pytest.mark.advisory("CVE-2026-71324")
 async def test_bytes_on_an_idle_upstream_connection_close_it(gateway: TestGateway) -> None:
     client, peer = await meet(gateway)
     await peer.sees()
@@ -445,6 +450,7 @@ ONCE_ONLY = [
 
 
 @pytest.mark.parametrize(("wire", "begun"), ONCE_ONLY)
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_what_may_have_had_an_effect_is_not_repeated(gateway: TestGateway, wire: bytes, begun: bytes) -> None:
     client, peer = await meet(gateway)
     await peer.sees()
@@ -492,6 +498,7 @@ async def test_an_application_that_is_not_there_is_502(gateway: TestGateway) -> 
     assert (await gateway.outcome())["fault"] == "upstream-unreachable"
 
 
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_a_silent_application_is_504_after_its_time(gateway: TestGateway) -> None:
     client, peer = await meet(gateway)
     await peer.sees()
@@ -538,6 +545,7 @@ NO_ANSWERS = [
 
 
 @pytest.mark.parametrize(("wire", "fault"), NO_ANSWERS)
+@pytest.mark.requirement("ASVS 16.3.4")
 async def test_what_is_no_answer_is_502_and_nothing_of_it_is_passed_on(
     gateway: TestGateway, wire: bytes, fault: str
 ) -> None:
@@ -614,6 +622,7 @@ async def test_a_client_that_leaves_in_its_upload_ends_it_at_the_application(
     assert "exception" not in caplog.text
 
 
+@pytest.mark.advisory("CVE-2026-22045")
 async def test_a_client_that_stops_in_its_upload_is_given_up(gateway: TestGateway) -> None:
     client, peer = await meet(gateway, request("/public/a", "Content-Length: 10", method="POST"))
     await peer.reads_head()

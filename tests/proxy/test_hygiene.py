@@ -1,4 +1,4 @@
-"""Nothing forged arrives, in either direction: header by header, under every spelling (ADVISORIES 2 and 3)."""
+"""Nothing forged arrives, in either direction: header by header, under every spelling."""
 
 import pytest
 
@@ -53,6 +53,18 @@ def spelled(line: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.advisory(
+    "CVE-2025-64484",
+    "CVE-2026-39858",
+    "CVE-2026-33433",
+    "CVE-2026-88011",
+    "GHSA-w9mr-28mw-j8hg",
+    "CVE-2021-32777",
+    "CVE-2024-21494",
+    "CVE-2026-76835",
+    "CVE-2026-33495",
+)
+@pytest.mark.requirement("promise 5", "ASVS 4.1.3")
 async def test_an_application_sees_one_value_of_each_header_and_it_is_ours(gateway: TestGateway, spelling: str) -> None:
     gateway.application.answers(answer())
     visitor = gateway.visitor("support@acme")
@@ -72,6 +84,7 @@ async def test_an_application_sees_one_value_of_each_header_and_it_is_ours(gatew
 
 @pytest.mark.parametrize("spelling", REFUSED_SPELLINGS)
 @STEPS
+@pytest.mark.advisory("CVE-2024-21494")
 async def test_what_is_no_header_line_is_refused(gateway: TestGateway, spelling: str, step: int | None) -> None:
     for name in ("X-Gateway-User", "X-Forwarded-For"):
         line = spelled(REFUSED_SPELLINGS[spelling], name)
@@ -81,6 +94,7 @@ async def test_what_is_no_header_line_is_refused(gateway: TestGateway, spelling:
 
 
 @STEPS
+@pytest.mark.advisory("CVE-2024-21494", "CVE-2025-53643")
 async def test_a_trailer_never_arrives(gateway: TestGateway, step: int | None) -> None:
     gateway.application.answers(answer())
     body = chunked(b"hello", end=b"0\r\nX-Gateway-User: forged\r\nX-Forwarded-For: forged\r\n\r\n")
@@ -96,11 +110,15 @@ DROPPED = [
     "X-Forwarded-Uri", "X-Forwarded-User", "X-Forwarded-Email", "X-Envoy-External-Address", "X-SSL-Client-Cert",
     "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Original-Host",
     "X-Rewrite-URL", "Proxy", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade", "Proxy-Authorization",
-    "HTTP2-Settings", "X_Anything", "X.Anything", "X~Anything",
+    "HTTP2-Settings", "X_Anything", "X.Anything", "X~Anything", "Remote-User", "Remote-Groups", "Remote_Groups",
+    "X-Remote-User", "X-WebAuth-User", "X-Authentik-Username", "X-Authenticated-User", "X-Auth-Request-Email",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DROPPED)
+@pytest.mark.advisory(
+    "CVE-2023-30845", "CVE-2026-52845", "CVE-2026-46579", "CVE-2026-35051", "CVE-2024-52003", "CVE-2026-40575"
+)
 async def test_what_has_a_second_meaning_is_dropped(gateway: TestGateway, name: str) -> None:
     gateway.application.answers(answer())
     await gateway.ask(request("/public/a", f"{name}: forged", f"{name.upper()}: forged"))
@@ -119,6 +137,7 @@ async def test_everything_else_passes_as_it_was_written(gateway: TestGateway) ->
     assert seen.lines[: len(lines) + 1] == tuple(line.encode("latin-1") for line in (f"Host: {HOST}", *lines))
 
 
+@pytest.mark.advisory("GHSA-w9mr-28mw-j8hg")
 async def test_what_connection_nominates_ends_here_but_not_what_the_message_needs(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     lines = ("X-Hop: a", "X-Stays: b", "Connection: x-hop, content-length , HOST,keep-alive")
@@ -141,6 +160,7 @@ COOKIES = [
 
 
 @pytest.mark.parametrize(("sent", "arrives"), COOKIES)
+@pytest.mark.requirement("promise 5")
 async def test_our_cookies_never_arrive_and_the_others_do(gateway: TestGateway, sent: str, arrives: str | None) -> None:
     gateway.application.answers(answer())
     visitor = gateway.visitor("support@acme")
@@ -186,6 +206,14 @@ FROM_APPLICATION = [
     ("Strict-Transport-Security: max-age=0", False),
     ("STRICT-TRANSPORT-SECURITY: max-age=0", False),
     ('Alt-Svc: h3=":443"', False),
+    ('Public-Key-Pins: pin-sha256="x"; max-age=9', False),
+    ('NEL: {"report_to": "x", "max_age": 9}', False),
+    ("Set-Cookie2: a=b", False),
+    ('Clear-Site-Data: "cookies"', False),
+    ('Clear-Site-Data: "*"', False),
+    ('Clear-Site-Data: "cache", "Cookies"', False),
+    ("Clear-Site-Data: ", False),
+    ('Clear-Site-Data: "storage" ,"cache"', True),
     ("Keep-Alive: timeout=5", False),
     ("Upgrade: h2c", False),
     ("Proxy-Authenticate: Basic", False),
@@ -198,6 +226,8 @@ FROM_APPLICATION = [
 
 
 @pytest.mark.parametrize(("line", "passes"), FROM_APPLICATION)
+@pytest.mark.advisory("CVE-2023-23934")
+@pytest.mark.requirement("ASVS 3.4.1")
 async def test_an_answer_is_cleaned(gateway: TestGateway, line: str, passes: bool) -> None:
     gateway.application.answers(answer(b"hello", line))
     got = await gateway.ask(request())
@@ -221,6 +251,7 @@ async def test_the_portal_may_set_our_cookies(gateway: TestGateway) -> None:
     assert got.values("Strict-Transport-Security") == ["max-age=63072000; includeSubDomains"]
 
 
+@pytest.mark.requirement("ASVS 3.4.1")
 async def test_our_own_answers_have_our_hsts_once(gateway: TestGateway) -> None:
     for wire in (request("/elsewhere"), request("/mine/a"), request("/mine/a", "Accept: text/html"), b"x\r\n\r\n"):
         got = await gateway.ask(wire)
@@ -241,6 +272,7 @@ MISDIRECTED = [
 
 
 @pytest.mark.parametrize(("server_name", "host", "is_refused"), MISDIRECTED)
+@pytest.mark.advisory("CVE-2022-23632")
 def test_host_and_tls_server_name_agree(server_name: str | None, host: str, is_refused: bool) -> None:
     found = examined("GET / HTTP/1.1", f"Host: {host}", server_name=server_name)
     assert (found == Refusal(Reason.MISDIRECTED, 421)) is is_refused

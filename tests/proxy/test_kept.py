@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from gateway.http1 import limits
 from gateway.policy.compile import compile_policy
 from gateway.policy.schema import PolicyFile
@@ -38,6 +40,7 @@ def last_chunk(room: int) -> bytes:
     return b"%04x\r\n%b\r\n" % (size, b"z" * size) + END
 
 
+@pytest.mark.advisory("CVE-2026-71324")
 async def test_what_follows_an_answer_that_nobody_read_is_nobody_s_answer(gateway: TestGateway) -> None:
     """Reading was paused for a slow client, and the body ended with the very byte at which it was."""
     client, peer, upstream = await slow_download(gateway)

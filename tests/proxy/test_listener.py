@@ -58,6 +58,8 @@ NOT_REDIRECTED = [
 
 @pytest.mark.parametrize(("wire", "location"), REDIRECTED)
 @pytest.mark.parametrize("step", [None, 1])
+@pytest.mark.advisory("CVE-2022-28923")
+@pytest.mark.requirement("ASVS 4.4.1", "ASVS 12.2.1", "SP 800-207 tenet 2")
 async def test_a_host_of_ours_is_redirected(port_http: Connect, wire: bytes, location: str, step: int | None) -> None:
     client = await port_http()
     await client.sends_in_steps(wire, step)
@@ -68,6 +70,8 @@ async def test_a_host_of_ours_is_redirected(port_http: Connect, wire: bytes, loc
 
 
 @pytest.mark.parametrize(("wire", "status"), NOT_REDIRECTED)
+@pytest.mark.advisory("CVE-2022-28923")
+@pytest.mark.requirement("ASVS 3.7.2")
 async def test_nothing_else_is(port_http: Connect, wire: bytes, status: int) -> None:
     client = await port_http()
     client.sends(wire)
@@ -94,6 +98,7 @@ async def test_who_says_nothing_is_closed(port_http: Connect) -> None:
     assert await client.is_closed()
 
 
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_over_the_limit_a_connection_is_closed_at_once(gateway: TestGateway) -> None:
     gateway.application.answers(answer())
     gateway.limits(connections=1)

@@ -70,6 +70,7 @@ async def test_revocation_of_somebody_else_cuts_nothing(gateway: TestGateway) ->
     await goes_on(client, peer)
 
 
+@pytest.mark.advisory("CVE-2021-41230")
 async def test_a_grant_that_is_taken_away_cuts(gateway: TestGateway) -> None:
     visitor = gateway.visitor("support@acme", "finance@globex")
     client, peer = await streaming(gateway, request("/t/acme/orders/1", visitor.header))
@@ -173,6 +174,8 @@ async def test_what_is_not_there_any_more_is_cut(gateway: TestGateway, more: dic
 # Time.
 
 
+@pytest.mark.advisory("CVE-2024-21492")
+@pytest.mark.requirement("ASVS 7.3.2", "SP 800-63B-4 5.2", "SP 800-63B-4 2.2.3")
 async def test_a_session_that_reaches_its_end_is_cut(gateway: TestGateway) -> None:
     visitor = gateway.visitor("support@acme")
     client, peer = await streaming(gateway, request("/mine/a", visitor.header))
@@ -183,6 +186,7 @@ async def test_a_session_that_reaches_its_end_is_cut(gateway: TestGateway) -> No
     await was_cut(gateway, client, peer, "sign-in")
 
 
+@pytest.mark.requirement("ASVS 7.3.1", "SP 800-63B-4 5.2")
 async def test_a_stream_alone_does_not_keep_a_session_alive(gateway: TestGateway) -> None:
     visitor = gateway.visitor("support@acme")
     client, peer = await streaming(gateway, request("/mine/a", visitor.header))
@@ -204,6 +208,7 @@ async def test_a_session_that_is_used_elsewhere_keeps_its_streams(gateway: TestG
     await goes_on(client, peer)
 
 
+@pytest.mark.requirement("ASVS 7.5.3")
 async def test_a_code_that_was_fresh_is_so_only_for_its_time(gateway: TestGateway) -> None:
     visitor = gateway.visitor("finance@acme")
     client, peer = await streaming(gateway, request("/t/acme/refund/1", visitor.header))
@@ -283,6 +288,7 @@ async def test_one_that_ended_meanwhile_is_left_alone() -> None:
     assert stream.reason == ""
 
 
+@pytest.mark.requirement("ASVS 16.5.4")
 async def test_one_that_can_not_be_decided_on_is_cut_and_the_others_get_their_turn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -297,6 +303,7 @@ async def test_one_that_can_not_be_decided_on_is_cut_and_the_others_get_their_tu
     assert "a fault of ours" in caplog.text
 
 
+@pytest.mark.requirement("ASVS 15.4.4")
 async def test_ten_thousand_streams_leave_others_their_turn() -> None:
     async def decide(stream: Stream) -> str | None:
         return "sign-in" if sum(range(100)) else None

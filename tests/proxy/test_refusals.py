@@ -26,6 +26,7 @@ def test_every_fault_of_an_application_has_a_status(fault: Fault) -> None:
     assert fault is Fault.BUSY or fault.status in refusals.UPSTREAM_FAULTS
 
 
+@pytest.mark.requirement("ASVS 1.2.1")
 def test_a_page_escapes_whatever_it_shows() -> None:
     notice = Notice(403, "<b>", "<script>", '"><id>', "permission", 'https://x/"><a>', "<missing>")
     _, page = render(notice, as_page=True)
@@ -33,6 +34,7 @@ def test_a_page_escapes_whatever_it_shows() -> None:
         assert text not in page
 
 
+@pytest.mark.requirement("ASVS 16.5.1")
 def test_a_detail_is_for_the_record_only() -> None:
     notice = notice_of(Refusal(Reason.MALFORMED, 400, "canary"), "id-1")
     for as_page in (True, False):

@@ -120,6 +120,8 @@ def essence(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.advisory("CVE-2021-32701")
+@pytest.mark.requirement("ASVS 8.3.3")
 async def test_whatever_changes_between_two_requests(gateway: TestGateway, seed: int) -> None:
     chance = random.Random(seed)
     world = World(gateway, chance)

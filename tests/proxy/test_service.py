@@ -43,6 +43,7 @@ def test_origins_have_the_port_that_browsers_see(gateway: TestGateway) -> None:
     assert (usual.login, usual.origin("a.b")) == ("https://login.btb.example", "https://a.b")
 
 
+@pytest.mark.requirement("ASVS 8.3.3")
 def test_the_identity_of_a_record_is_made_once_and_never_for_another(
     gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

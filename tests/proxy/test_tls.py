@@ -5,14 +5,16 @@ import re
 import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from gateway.foundation.errors import GatewayError
 from gateway.proxy import tls
-from gateway.proxy.tls import Certificate, ServerTls, certificate_names, client_context, client_hello
+from gateway.proxy.tls import Certificate, ServerTls, certificate_names, client_context, client_hello, describe
 
 HERE = Path(__file__).parent
 PROVE = """
@@ -30,6 +32,8 @@ def certificate() -> Certificate:
     return Certificate(b"".join(blob.bytes() for blob in leaf.cert_chain_pems), leaf.private_key_pem.bytes())
 
 
+@pytest.mark.advisory("CVE-2026-22045", "CVE-2025-66491")
+@pytest.mark.requirement("ASVS 4.4.1", "ASVS 12.2.1", "ASVS 12.1.1", "ASVS 12.3.2", "SP 800-207 tenet 5")
 def test_over_tls() -> None:
     """All of `over_tls.py`, with the OpenSSL configuration that a worker is started with."""
     run = subprocess.run(
@@ -55,6 +59,7 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize(("line", "complaint"), CONFIGURATIONS)
+@pytest.mark.requirement("ASVS 11.2.3", "ASVS 12.1.1")
 def test_a_process_without_our_configuration_does_not_serve(
     certificate: Certificate, tmp_path: Path, line: str, complaint: str
 ) -> None:
@@ -71,6 +76,8 @@ def test_a_process_without_our_configuration_does_not_serve(
     assert complaint in run.stderr.splitlines()[-1]
 
 
+@pytest.mark.advisory("CVE-2024-39321")
+@pytest.mark.requirement("SP 800-63B-4 2.2.2", "ASVS 11.2.3", "ASVS 12.1.1")
 def test_what_a_server_offers_by_itself(certificate: Certificate) -> None:
     context = ServerTls([certificate]).context
     offered = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"}
@@ -81,6 +88,8 @@ def test_what_a_server_offers_by_itself(certificate: Certificate) -> None:
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
+@pytest.mark.advisory("CVE-2025-66491")
+@pytest.mark.requirement("ASVS 12.3.2", "SP 800-207 tenet 5")
 def test_upstreams_are_always_verified() -> None:
     context = client_context()
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -99,8 +108,32 @@ def test_what_is_no_certificate_says_so(chain: bytes) -> None:
 
 def test_a_key_of_another_certificate_says_so(certificate: Certificate) -> None:
     other = trustme.CA().issue_cert("orders.example").private_key_pem.bytes()
-    with pytest.raises(GatewayError, match="private key can't be used"):
+    with pytest.raises(GatewayError, match="private key can't be used: it belongs to another certificate"):
         ServerTls([Certificate(certificate.chain, other)])
+
+
+def test_a_private_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(certificate: Certificate) -> None:
+    key = serialization.load_pem_private_key(certificate.private_key, None)
+    for form in (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL):
+        locked = key.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret"))
+        with pytest.raises(GatewayError, match="the private key is encrypted"):
+            ServerTls([Certificate(certificate.chain, locked)])
+
+
+def test_a_chain_is_good_while_all_of_it_is() -> None:
+    early, late = datetime(2031, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC)
+    authority = trustme.CA()
+    longer, shorter = (
+        authority.issue_cert("orders.example", not_before=begins, not_after=late + timedelta(days=days))
+        for begins, days in ((early, 9), (early + timedelta(days=1), 1))
+    )
+    one, other = longer.cert_chain_pems[0].bytes(), shorter.cert_chain_pems[0].bytes()
+    chain = describe(one + other)
+    assert (chain.begins, chain.ends) == (
+        (early + timedelta(days=1)).timestamp(),
+        (late + timedelta(days=1)).timestamp(),
+    )
+    assert (describe(one).is_leaf_alone, chain.is_leaf_alone) == (True, False)
 
 
 def test_a_private_key_is_never_shown(certificate: Certificate) -> None:

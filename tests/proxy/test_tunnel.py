@@ -151,6 +151,7 @@ ORIGINS = [
 
 
 @pytest.mark.parametrize(("line", "may"), ORIGINS)
+@pytest.mark.requirement("ASVS 4.4.2")
 async def test_another_origins_page_opens_no_websocket_with_a_cookie(
     gateway: TestGateway, line: str, may: bool
 ) -> None:

@@ -44,6 +44,7 @@ async def house():
     await application.stop()
 
 
+@pytest.mark.requirement("ASVS 16.5.2")
 async def test_the_first_that_takes_it_is_taken_and_both_are_reported(house: House) -> None:
     _, upstream = await house.upstreams.open((NOBODY, house.there))
     assert upstream == house.there
@@ -58,6 +59,7 @@ async def test_when_nobody_takes_it_the_last_fault_is_told(house: House) -> None
         await house.upstreams.open((Upstream("unix", path="/nowhere/app.sock"),))
 
 
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_one_that_does_not_accept_is_given_up(house: House) -> None:
     house.upstreams.connect_seconds = 0.05
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
@@ -73,6 +75,7 @@ async def test_one_that_does_not_accept_is_given_up(house: House) -> None:
     assert error.value.fault is Fault.TIMEOUT
 
 
+@pytest.mark.requirement("ASVS 13.1.2")
 async def test_no_more_than_so_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 2)
     first, _ = await house.opened(), await house.opened()

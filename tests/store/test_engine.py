@@ -27,6 +27,7 @@ def test_a_store_that_we_can_not_use_is_named(tmp_path, url, seals):
         Store.open(url, tmp_path, seals)
 
 
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_a_transaction_is_whole_or_not_at_all(store):
     def fails(connection) -> None:
         add("acme")(connection)
@@ -80,6 +81,7 @@ async def test_work_runs_on_a_thread_of_its_own(store):
         await store.arun(add("acme"), deadline=5)
 
 
+@pytest.mark.requirement("ASVS 15.4.3")
 async def test_a_locked_database_is_a_no_within_the_deadline_and_heals(store):
     loop = asyncio.get_running_loop()
     with closing(sqlite3.connect(store.backend.path, isolation_level=None)) as locker:
@@ -126,6 +128,7 @@ async def test_a_caller_who_goes_away_leaves_nothing_behind(store):
     assert await store.aread(tenants.open_names, deadline=5) == frozenset()
 
 
+@pytest.mark.requirement("ASVS 15.4.3")
 async def test_a_stuck_store_does_not_pile_up(store):
     release = threading.Event()
     calls = [store.arun(lambda _: release.wait(5), deadline=0.2) for _ in range(thread.CAPACITY + 20)]

@@ -40,6 +40,7 @@ def test_a_new_link_voids_the_one_before(store, world, link):
     assert store.run(lambda c: enrolments.spend(c, world.hashed("new"), world.now)) is not None
 
 
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_of_two_spenders_one_wins(store, world, race, link):
     for number in range(20):
         row = Enrolment(world.hashed(f"link {number}"), link.person, world.now + 3600)

@@ -31,6 +31,7 @@ def test_factors_belong_to_somebody(store, world):
 @pytest.mark.parametrize(
     ("step", "wins"), [(101, True), (10_000, True), (100, False), (99, False), (0, False), (-1, False)]
 )
+@pytest.mark.advisory("CVE-2025-6014")
 def test_a_step_only_moves_forward(store, authenticator, step, wins):
     assert store.run(lambda c: factors.advance_step(c, authenticator, step)) is wins
     assert store.run(lambda c: factors.advance_step(c, authenticator, step)) is False
@@ -40,6 +41,7 @@ def test_no_step_of_an_unknown_authenticator(store, authenticator):
     assert store.run(lambda c: factors.advance_step(c, "aut_2", 101)) is False
 
 
+@pytest.mark.requirement("promise 3")
 def test_one_code_is_one_sign_in_over_all_processes(race, authenticator):
     for step in range(101, 121):
         assert sorted(race(lambda c, s=step: factors.advance_step(c, authenticator, s))) == [False, True]

@@ -45,6 +45,7 @@ def test_an_ended_session_hands_nothing_over(store, world, hand_over):
     assert store.run(redeem) is None
 
 
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_of_two_redeemers_one_wins(store, world, race, hand_over):
     for number in range(20):
         code = world.hashed(f"code {number}")

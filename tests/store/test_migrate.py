@@ -4,10 +4,26 @@ from contextlib import closing
 
 import pytest
 from alembic import op
+from sqlalchemy import select
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
 from gateway.store import authority, epoch, tenants
 from gateway.store.migrate import migrate, newest, require_current, schema
+from gateway.store.tables import (
+    ACCOUNTS,
+    AUTHENTICATORS,
+    ENROLMENTS,
+    PASSWORDS,
+    PEOPLE,
+    PERSON_GRANTS,
+    SESSIONS,
+    TOKEN_GRANTS,
+    TOKENS,
+)
+
+AUTHORITY = (
+    PEOPLE, PERSON_GRANTS, PASSWORDS, AUTHENTICATORS, SESSIONS, ENROLMENTS, ACCOUNTS, TOKENS, TOKEN_GRANTS,
+)  # fmt: skip
 
 
 def test_from_nothing_to_now_and_no_further(store):
@@ -17,6 +33,12 @@ def test_from_nothing_to_now_and_no_further(store):
     migrate(store)
     assert store.read(tenants.open_names) == {"acme"}
     assert store.read(epoch.current) == 1
+
+
+@pytest.mark.requirement("ASVS 6.3.2", "ASVS 13.2.3")
+def test_a_new_store_has_nobody_in_it(store):
+    for table in AUTHORITY:
+        assert store.read(lambda c, table=table: c.execute(select(table)).all()) == []
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(store):

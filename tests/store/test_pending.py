@@ -44,6 +44,7 @@ def test_attempts_run_out(store, world, begun):
     assert [row and row.attempts for row in taken] == [1, 2, 3, None, None]
 
 
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_of_two_steps_one_is_taken(store, world, race, begun, following):
     for number in range(20):
         row = replace(begun, token_hash=world.hashed(f"{number}"))
@@ -55,6 +56,7 @@ def test_of_two_steps_one_is_taken(store, world, race, begun, following):
         assert sum(result is not None for result in finished) == 1
 
 
+@pytest.mark.advisory("CVE-2025-6015")
 def test_of_two_guesses_with_one_attempt_left_one_is_looked_at(store, world, race, begun):
     for _ in range(20):
         taken = race(lambda c: pending.attempt(c, begun.token_hash, "password", 1, world.now))

@@ -41,6 +41,7 @@ def test_a_name_is_taken_for_ever(store, world):
         world.person("ada")
 
 
+@pytest.mark.advisory("CVE-2026-55670")
 def test_whoever_is_removed_keeps_an_id_and_nothing_else(store, world):
     ada = world.person("ada", "admin@-")
     authenticator = Authenticator("aut_1", ada, "totp", b"sealed", 0, 0, world.now)

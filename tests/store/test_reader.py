@@ -60,7 +60,6 @@ def test_all_that_lives_at_one_moment(store, inhabited, reader):
 
 def test_a_session_is_loaded_with_its_host_tokens(inhabited, reader):
     loaded = reader.load_session_by_id("ses_1")
-    assert loaded.position == reader.position()
     assert loaded.value.session.id == "ses_1"
     assert {token.host for token in loaded.value.host_tokens} == {HOST, "other.example"}
 
@@ -74,8 +73,8 @@ def test_a_session_is_loaded_with_its_host_tokens(inhabited, reader):
         lambda r, w: r.load_token_by_id("tok_9"),
     ],
 )
-def test_what_is_not_there_is_none_at_a_position(inhabited, reader, load):
-    assert load(reader, inhabited) == Loaded(reader.position(), None)
+def test_what_is_not_there_is_none(inhabited, reader, load):
+    assert load(reader, inhabited) == Loaded(None)
 
 
 def test_what_has_ended_is_none(store, inhabited, reader):
@@ -107,6 +106,16 @@ def test_it_sees_that_and_what_others_have_changed(store, inhabited, reader):
     feed = reader.changes_since(position)
     assert [(change.kind, change.key) for change in feed.changes] == [("session", "ses_1")]
     assert feed.position == position + 1
+
+
+def test_within_one_moment_nothing_changes(store, inhabited, reader):
+    with reader.one_moment():
+        version, tally = reader.data_version(), reader.tally()
+        store.run(lambda c: sessions.end(c, "ses_1", "revoked", inhabited.now))
+        assert reader.load_session_by_id("ses_1").value is not None
+        assert (reader.data_version(), reader.tally()) == (version, tally)
+    assert reader.load_session_by_id("ses_1").value is None
+    assert reader.data_version() != version
 
 
 def test_it_can_not_write(reader):

@@ -96,6 +96,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
+@pytest.mark.requirement("SP 800-207 5.5")
 def test_what_was_tampered_with_is_named_and_refused(store, inhabited, tamper, reader, what):
     statement, name = TAMPERED[what]
     kind, _, key = name.partition("/")
@@ -254,6 +255,7 @@ def test_what_is_rolled_back_leaves_the_tally_as_it_was(store, inhabited):
     assert store.read(authority.inspect).is_sound
 
 
+@pytest.mark.advisory("CVE-2026-54762")
 def test_a_locked_store_lets_nobody_sign_in(store, inhabited):
     store.run(authority.lock)
     with pytest.raises(StoreTampered):

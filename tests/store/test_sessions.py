@@ -81,6 +81,7 @@ def test_last_use_never_moves_back_and_strangers_are_passed_over(store, world, r
     assert reader.last_used("ses_gone") is None
 
 
+@pytest.mark.requirement("ASVS 7.4.1")
 def test_an_ended_session_stays_ended_as_it_was(store, world):
     session = world.session(world.person("ada"))
     assert store.run(lambda c: sessions.end(c, session, "sign-out", world.now + 1)) is True

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.foundation.clock import FixedClock
 from gateway.foundation.entropy import CountingEntropy
-from gateway.foundation.errors import GatewayError, NotFound
+from gateway.foundation.errors import GatewayError, NotFound, StoreTampered
 from gateway.foundation.keyring import Key, KeySet
 from gateway.store import epoch, factors, people, sessions, snapshot, tenants, tokens
 from gateway.store.engine import Store
@@ -83,6 +83,7 @@ def test_what_was_taken_comes_back_in_a_new_epoch(taken, inhabited, url, state_d
         assert restored.read(lambda c: tokens.unrevoked(c)) == ()
 
 
+@pytest.mark.advisory("CVE-2025-6014")
 def test_a_code_used_after_the_snapshot_stays_used(taken, inhabited, url, state_dir, clock, seals):
     inhabited.store.run(lambda c: factors.advance_step(c, "aut_1", 200))
     inhabited.store.close()
@@ -219,9 +220,19 @@ def test_what_is_newer_or_was_broken_is_refused(inhabited, tmp_path, clock, entr
     with monkeypatch.context() as patched:
         image = inhabited.store.backend.image()
         patched.setattr(inhabited.store.backend, "image", lambda: image[:8192] + b"\xff" * (len(image) - 8192))
+        patched.setattr(snapshot, "damage", lambda _: None)
         broken = snapshot.create(inhabited.store, tmp_path, KEY, clock, entropy)
     with pytest.raises(GatewayError, match="damaged database"):
         snapshot.verify(broken.path, KEYS)
+
+
+def test_of_a_damaged_store_no_snapshot_is_made(taken, inhabited, tmp_path, clock, entropy, monkeypatch):
+    """Or the good ones would be pruned for the sake of those that open for nobody."""
+    image = inhabited.store.backend.image()
+    monkeypatch.setattr(inhabited.store.backend, "image", lambda: image[:8192] + b"\xff" * (len(image) - 8192))
+    with pytest.raises(StoreTampered, match="`snapshot restore`"):
+        snapshot.create(inhabited.store, tmp_path / "snapshots", KEY, clock, entropy)
+    assert snapshot.listing(tmp_path / "snapshots") == [taken]
 
 
 def test_a_restoring_that_fails_leaves_the_store_as_it_was(taken, inhabited, url, state_dir, clock, monkeypatch, seals):

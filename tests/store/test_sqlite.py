@@ -129,19 +129,20 @@ def test_damage_is_found(store, world):
 
 
 def test_taking_the_place_keeps_what_was_there_with_its_log(tmp_path):
-    live, aside, new = (Sqlite(tmp_path, name) for name in ("store.db", "aside.db", "new.db"))
-    for backend, content in ((live, b"old"), (aside, b"older"), (new, b"new")):
+    live, new = (Sqlite(tmp_path, name) for name in ("store.db", "new.db"))
+    for backend, content in ((live, b"old"), (live.aside, b"older"), (new, b"new")):
         backend.adopt(content)
     live.path.with_name("store.db-wal").write_bytes(b"log")
-    new.take_the_place_of(live, aside)
+    new.take_the_place_of(live)
     found = {path.name: path.read_bytes() for path in live.path.parent.iterdir()}
-    assert found == {"store.db": b"new", "aside.db": b"old", "aside.db-wal": b"log"}
+    beside = "store.db.before-restore"
+    assert found == {"store.db": b"new", beside: b"old", f"{beside}-wal": b"log"}
 
 
 def test_taking_a_place_where_nothing_is(tmp_path):
-    live, aside, new = (Sqlite(tmp_path, name) for name in ("store.db", "aside.db", "new.db"))
+    live, new = (Sqlite(tmp_path, name) for name in ("store.db", "new.db"))
     new.adopt(b"new")
-    new.take_the_place_of(live, aside)
+    new.take_the_place_of(live)
     assert [path.name for path in live.path.parent.iterdir()] == ["store.db"]
 
 

@@ -19,6 +19,7 @@ def test_anything_else_is_refused(store, world, name):
         store.run(lambda c: tenants.add(c, name, world.now))
 
 
+@pytest.mark.advisory("CVE-2026-55670")
 def test_a_name_is_never_reused(store, world):
     world.tenant("acme")
     with pytest.raises(Conflict, match="never reused"):

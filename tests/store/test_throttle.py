@@ -81,6 +81,7 @@ def test_counting_is_not_a_hit(store):
         assert store.read(lambda c, s=seconds: throttle.count(c, "k", START + s, WINDOW)) == expected
 
 
+@pytest.mark.requirement("ASVS 15.4.1")
 def test_guesses_side_by_side_are_all_counted(race):
     counts = [n for _ in range(20) for n in race(lambda c: throttle.hit(c, "k", START, WINDOW))]
     assert sorted(counts) == list(range(1, 41))

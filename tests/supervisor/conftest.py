@@ -2,8 +2,7 @@
 
 import json
 import shutil
-import socket
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.store.seals import Seals
 from gateway.supervisor.build import read_configuration
+from tests.ports import free_ports
 
 MASTER = b"a master key of thirty-two bytes or more"
 POLICY = """\
@@ -36,14 +36,6 @@ tests:
       - {request: "GET https://orders.btb.localhost/t/acme/orders/7", is: allow}
       - {request: "GET https://orders.btb.localhost/t/other/orders/7", is: deny, because: tenant}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def seals_in(state_dir: Path) -> Seals:

@@ -55,6 +55,7 @@ def test_fits(arguments) -> None:
         ({"nmae": "ada"}, "takes no argument 'nmae'"),
     ],
 )
+@pytest.mark.advisory("GHSA-gx7w-56w6-g48x")
 def test_does_not_fit(arguments, says) -> None:
     with pytest.raises(GatewayError, match=says) as refused:
         require_shape("user.add", arguments)

@@ -161,6 +161,7 @@ def test_broken_settings_without_a_policy_beside_them(place):
     assert [problem.path for problem in problems_of(place)] == ["workers"]
 
 
+@pytest.mark.requirement("ASVS 8.1.1")
 def test_a_failing_policy_test_is_a_problem_with_its_place(place):
     place.edit(place.policy_path, "is: deny, because: tenant", "is: allow")
     (problem,) = problems_of(place)

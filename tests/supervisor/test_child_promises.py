@@ -67,3 +67,28 @@ async def test_who_cant_reach_the_others_at_the_end_closes_its_journal(place, wi
     master.send({"kind": "drain"})
     await asyncio.wait_for(serving, 5)
     assert place.records()[-1]["event"] == "chain:close"
+
+
+async def test_who_waits_for_another_is_alive_all_the_same(wire):
+    """Its regular work waits for a keeper that is silent; the master must not take it for silent as well."""
+    child, master = wire
+    child.may_begin.set()
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def wait():
+        asked.set()
+        await answered.wait()
+
+    child.every_second = wait
+    serving = asyncio.create_task(child.serve())
+    await asyncio.wait_for(asked.wait(), 10)
+    heard = []
+    for _ in range(1000):
+        heard += [message["kind"] for message in master.receive()]
+        if heard.count("totals") >= 3:
+            break
+        await asyncio.sleep(0.02)
+    assert heard.count("totals") >= 3
+    answered.set()
+    master.send({"kind": "drain"})
+    await asyncio.wait_for(serving, 10)

@@ -3,15 +3,17 @@ import io
 import json
 import os
 import pwd
-import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
 from gateway.supervisor.command_socket import command_app, user_name
+from tests.ports import free_port
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 CALL = {"verb": "tenant.list", "arguments": {}}
@@ -47,13 +49,15 @@ def commands():
 
 
 @pytest.fixture
-async def path(commands, tmp_path):
-    path = tmp_path / "keeper.sock"
-    runner = web.AppRunner(command_app(commands.run), access_log=None)
-    await runner.setup()
-    await web.UnixSite(runner, str(path)).start()
-    yield path
-    await runner.cleanup()
+async def path(commands):
+    # Not pytest's own folder, which no other user can pass.
+    with tempfile.TemporaryDirectory(prefix="gateway-commands-") as folder:
+        path = Path(folder) / "keeper.sock"
+        runner = web.AppRunner(command_app(commands.run), access_log=None)
+        await runner.setup()
+        await web.UnixSite(runner, str(path)).start()
+        yield path
+        await runner.cleanup()
 
 
 @pytest.fixture
@@ -71,6 +75,7 @@ async def call(client, body, **more):
 # Who asks.
 
 
+@pytest.mark.requirement("ASVS 13.2.1")
 async def test_the_kernel_says_who_asks(client, commands):
     assert await call(client, CALL) == (200, {"ok": True, "result": {"tenants": []}})
     assert commands.asked == [("tenant.list", {}, ME)]
@@ -83,10 +88,11 @@ async def test_what_the_caller_says_of_itself_does_not_count(client, commands):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.advisory("GHSA-gx7w-56w6-g48x", "CVE-2024-39315")
+@pytest.mark.requirement("ASVS 13.2.1")
 async def test_another_user_is_refused(path, commands):
     # As open as a mistake could make it: the check does not rest on the mode of the file.
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        folder.chmod(0o755)
+    path.parent.chmod(0o755)
     path.chmod(0o777)
     asking = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-c", ASK, str(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -100,24 +106,18 @@ async def test_another_user_is_refused(path, commands):
     assert commands.asked == []
 
 
-async def test_over_a_socket_that_names_nobody_nobody_is_believed(commands, aiohttp_free_port):
+async def test_over_a_socket_that_names_nobody_nobody_is_believed(commands):
     runner = web.AppRunner(command_app(commands.run), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", aiohttp_free_port).start()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with ClientSession(f"http://127.0.0.1:{aiohttp_free_port}") as session:
+        async with ClientSession(f"http://127.0.0.1:{port}") as session:
             status, _ = await call(session, CALL)
     finally:
         await runner.cleanup()
     assert status == 403
     assert commands.asked == []
-
-
-@pytest.fixture
-def aiohttp_free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_a_user_without_a_name_is_told_by_number():
@@ -174,6 +174,7 @@ async def test_a_call_too_large_is_not_read(client, commands):
 @pytest.mark.parametrize(
     ("method", "target", "status"), [("GET", "/command", 405), ("POST", "/", 404), ("POST", "/command/x", 404)]
 )
+@pytest.mark.advisory("GHSA-gx7w-56w6-g48x")
 async def test_there_is_nothing_else(client, commands, method, target, status):
     async with client.request(method, target, json=CALL) as response:
         assert response.status == status

@@ -152,6 +152,7 @@ def test_with_a_tenant_the_sessions_end(gateway, ada):
 # People.
 
 
+@pytest.mark.advisory("CVE-2025-64101")
 def test_a_user_is_added_with_a_link_that_is_told_once(gateway):
     result = gateway.run("user.add", name="Ada", home=None, grants=[], credentials=None)
     assert set(result) == {"id", "name", "link"}
@@ -407,6 +408,7 @@ def test_sessions_are_listed_with_whose_they_are(gateway, ada):
         ({"all": True}, 2, {}),
     ],
 )
+@pytest.mark.requirement("ASVS 7.4.5")
 def test_sessions_are_revoked(gateway, ada, which, ended, fields):
     gateway.run("user.add", name="bob")
     gateway.session("bob")
@@ -522,6 +524,7 @@ def test_nothing_is_found_that_is_not_there(gateway, ada, verb, arguments):
     assert gateway.told() == []
 
 
+@pytest.mark.requirement("SP 800-207 5.3")
 def test_every_event_says_who_did_it_and_none_holds_a_secret(gateway):
     """Every command that changes something, with secrets that are known, which are then looked for."""
     run = gateway.run

@@ -4,6 +4,7 @@ import os
 import pwd
 import socket
 import tempfile
+import threading
 from math import inf, nan
 from pathlib import Path
 
@@ -89,7 +90,8 @@ async def running(furnished, monkeypatch):
         master.close()
         for part in (keeper._store, keeper._reader):
             part.close()
-        keeper._signing.shutdown()
+        for thread in (keeper._signing, keeper._storing, keeper._commanding):
+            thread.shutdown()
         keeper.channel._writer.close()
 
 
@@ -191,6 +193,27 @@ async def test_at_the_end_everything_is_signed(running):
     report = verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"))
     assert report.ok, report
     assert running.named()[-2:] == ["process:stop", "chain:close"]
+
+
+@pytest.mark.parametrize("name", ["_signing", "_storing", "_commanding"])
+async def test_work_that_a_disk_never_answers_is_said_and_the_rest_goes_on(running, monkeypatch, name):
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.5)
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang():
+        hanging.set()
+        release.wait()
+
+    thread = getattr(running.keeper, name)
+    work = asyncio.create_task(thread.run(hang))
+    await asyncio.to_thread(hanging.wait)
+    said = []
+    while not said:
+        await asyncio.sleep(0.05)
+        said = [message["why"] for message in running.master.receive() if message["kind"] == "stuck"]
+    assert said[0].startswith(f"{thread.name}: no progress for")
+    release.set()
+    await work
 
 
 # Witnesses.

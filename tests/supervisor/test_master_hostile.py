@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway.foundation.errors import GatewayError
 from gateway.supervisor import launch as launch_module
 from gateway.supervisor.channel import EXIT_TAMPERED, MOST_UNREAD, MasterEnd, encode
 from gateway.supervisor.launch import Child
-from gateway.supervisor.master import Master
+from gateway.supervisor.master import SILENT_SECONDS, Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
 from gateway.supervisor.reload import RENEWAL_PAUSE, nobody
 from gateway.supervisor.roster import State
@@ -155,6 +156,7 @@ OPENING = {"chain": "worker-0-x", "node": "node-1", "process": "worker-0", "time
         ("keeper", "nobody", "open-chain"),
     ],
 )
+@pytest.mark.requirement("ASVS 13.2.1")
 def test_what_nobody_needs_to_ask_is_refused_and_not_passed_on(house, asker, to, what):
     house.asks(asker, to, what, person="usr_1", password="x", totp_secret="y", purpose="assertion", opening=OPENING)
     (answer,) = house.hears(asker)
@@ -317,6 +319,8 @@ HOSTILE = {
     "prepared, but what": {"kind": "prepared"},
     "refused, but what": {"kind": "refused", "version": 2},
     "refused for a list": {"kind": "refused", "version": 2, "why": []},
+    "stuck, but where": {"kind": "stuck"},
+    "stuck in a list": {"kind": "stuck", "why": []},
     "an unknown word": {"kind": "start"},
     "ready, but how": {"kind": "ready"},
     "ready, in a word": {"kind": "ready", "confined": "yes"},
@@ -578,3 +582,80 @@ def test_no_module_is_taken_from_the_folder_one_happens_to_be_in(house, monkeypa
     house.leave("worker-0")
     assert "planted" not in result.stderr
     assert "Bad file descriptor" in result.stderr or "negative" in result.stderr
+
+
+# Who lives, and does not work.
+
+
+def seconds_pass(house, seconds):
+    """In the steps of a master that runs."""
+    for _ in range(int(seconds / 0.5)):
+        house.master._kept_at -= 0.5
+        house.master._keep_time(house.master._kept_at + 0.5)
+
+
+@pytest.mark.parametrize("name", ["keeper", "portal", "worker-0"])
+def test_one_that_says_nothing_is_killed_and_replaced_and_the_record_says_why(house, name, caplog):
+    child = house.master._children[name]
+    for _ in range(int(SILENT_SECONDS) + 5):
+        seconds_pass(house, 1.0)
+        for other in house.others.keys() - {name}:
+            house.says(other, kind="totals", totals=TOTALS)
+    assert [each.seat.name for each in house.master._children.values() if each.process.is_killed] == [name]
+    assert (child.seat.state, house.master._roster.all_ready) == (State.ENDING, False)
+    assert f"silent for {SILENT_SECONDS:g} s" in caplog.text
+    house.leave(name)
+    assert house.master._metrics.totals()["gateway_processes_replaced_total"][child.seat.role] == [1.0]
+    if name == "keeper":
+        house.enter("keeper")
+        house.master._pass_on_records()
+    replaced = [each for each in house.hears("keeper") if each.get("event") == "process:replaced"]
+    assert [each["fields"]["reason"] for each in replaced] == [f"silent for {SILENT_SECONDS:g} s"]
+
+
+def test_one_that_is_alive_is_left_alone_however_long(house):
+    for _ in range(60):
+        seconds_pass(house, SILENT_SECONDS / 2)
+        for name in house.others:
+            house.says(name, kind="totals", totals=TOTALS)
+    assert not any(child.process.is_killed for child in house.master._children.values())
+
+
+def test_that_we_were_stopped_ourselves_is_nobodys_silence(house):
+    house.master._kept_at -= 3600
+    house.master._keep_time(house.master._kept_at + 3600)
+    assert not any(child.process.is_killed for child in house.master._children.values())
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.ENDING])
+def test_who_starts_or_ends_has_a_deadline_of_its_own(house, state):
+    house.master._children["worker-0"].seat.state = state
+    seconds_pass(house, SILENT_SECONDS * 2)
+    assert not house.master._children["worker-0"].process.is_killed
+
+
+def test_a_keeper_that_says_that_it_is_stuck_is_replaced_once_it_is_gone(house, caplog):
+    keeper = house.master._children["keeper"]
+    for _ in range(3):
+        house.says("keeper", kind="stuck", why="signing: no progress for 16 s")
+    assert keeper.process.is_killed
+    assert caplog.text.count("no progress") == 1
+    # What the kernel holds is still there: its seat is not free, and nobody is told to ask it.
+    assert house.master._roster.to_start(time.monotonic() + 60) == []
+    house.asks("worker-0", "keeper", "record-uses", uses={})
+    (answer,) = house.hears("worker-0")
+    assert answer["unavailable"]
+    house.leave("keeper")
+    assert [seat.name for seat in house.master._roster.to_start(time.monotonic() + 60)] == ["keeper"]
+
+
+def test_one_that_was_asked_to_end_is_not_given_up_before_its_time(house):
+    child = house.master._children["worker-0"]
+    child.was_asked = True
+    house.says("worker-0", kind="stuck", why="x")
+    assert not child.process.is_killed
+
+
+def test_a_long_word_is_cut(house, caplog):
+    house.says("worker-0", kind="stuck", why="x" * 100_000)
+    assert len(caplog.text) < 2000

@@ -112,9 +112,19 @@ async def test_ready_means_that_every_seat_is_taken(keeper, get, given, status, 
     assert (answer.status, answer.text) == (status, f'{{"status": "{text}"}}')
 
 
+@pytest.mark.requirement("ASVS 13.4.6")
 async def test_nothing_else_is_said_to_who_is_not_known(keeper, get):
     keeper.given = {"ready": True, "node": "node-1", "processes": [{"pid": 7}]}
     assert "node" not in (await get("/readyz")).text
+
+
+@pytest.mark.requirement("ASVS 13.4.6")
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/none"])
+async def test_no_answer_tells_which_library_answers(get, path):
+    answer = await get(path)
+    assert answer.headers["Server"] == "btb-gateway"
+    assert "aiohttp" not in str(answer.headers).lower() + answer.text.lower()
+    assert "python" not in str(answer.headers).lower() + answer.text.lower()
 
 
 # Metrics.
@@ -149,6 +159,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.advisory("CVE-2024-39315")
+@pytest.mark.requirement("ASVS 13.4.5")
 async def test_without_a_good_token_there_are_no_metrics(keeper, get, headers):
     token = await keeper.token()
     filled = {name: value.replace("{token}", token).replace("{cut}", token[:-1]) for name, value in headers.items()}
@@ -177,6 +189,7 @@ async def exchange(address, text):
 
 
 @pytest.mark.parametrize("grants", [[], ["support@-"], ["monitoring@*"], ["unknown@-"]])
+@pytest.mark.advisory("CVE-2024-39315")
 async def test_a_token_that_may_not_is_told_what_it_lacks(keeper, get, grants):
     answer = await get("/metrics", bearer(await keeper.token(grants=frozenset(map(Grant.parse, grants)))))
     assert answer.status == 403
@@ -233,6 +246,7 @@ async def test_names_of_this_machine_are_answered(address):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/none"])
+@pytest.mark.requirement("ASVS 13.4.5")
 async def test_no_other_name_is_served(address, path):
     """DNS rebinding: a stranger's name that points to this machine makes a browser ask here."""
     for host in ELSEWHERE:

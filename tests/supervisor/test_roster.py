@@ -103,6 +103,16 @@ def test_after_a_steady_life_the_next_failure_is_the_first_again():
     assert names(roster.to_start(1.0 + STEADY_SECONDS)) == ["worker-0"]
 
 
+def test_one_that_was_given_up_after_a_steady_life_was_steady():
+    roster = running()
+    for _ in range(4):
+        end(roster, "keeper", 1.0)
+        restart(roster, "keeper", 1.0)
+    seat(roster, "keeper").state = State.ENDING
+    end(roster, "keeper", 1.0 + STEADY_SECONDS)
+    assert names(roster.to_start(1.0 + STEADY_SECONDS)) == ["keeper"]
+
+
 def test_a_life_that_was_only_a_long_start_was_not_steady():
     roster = running()
     end(roster, "worker-0", 0.0)

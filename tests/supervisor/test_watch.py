@@ -56,6 +56,7 @@ def test_a_store_that_is_sound_is_no_news(watched, store):
     assert watched.counted() == {}
 
 
+@pytest.mark.requirement("ASVS 16.3.3")
 def test_each_broken_thing_is_told_once(watched):
     watched.raw("UPDATE people SET home = 'x'")
     assert told(watched.watch.review()) == [("store:broken", "person/usr_ada")]
@@ -70,6 +71,30 @@ def test_a_store_that_does_not_add_up_is_told_once_and_not_begun(place, watched,
     news, fault = Watched(place, store).watch.prepare()
     assert "without our key" in str(fault)
     assert ("store:tampered", None) in told(news)
+
+
+def damage_pages(store: Store, *numbers: int) -> None:
+    with closing(sqlite3.connect(store.backend.path)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+    content = bytearray(store.backend.path.read_bytes())
+    for number in numbers:
+        content[(number - 1) * size : number * size] = b"\xff" * size
+    store.backend.path.write_bytes(content)
+
+
+def test_a_file_that_is_too_damaged_to_be_read_is_told_once_and_not_begun(place, watched, store):
+    with closing(sqlite3.connect(store.backend.path)) as raw:
+        roots = [row[0] for row in raw.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'people'")]
+    store.close()
+    damage_pages(store, *roots)
+    with closing(Store.open("sqlite", place.state_dir, place.seals)) as damaged:
+        again = Watched(place, damaged)
+        news, fault = again.watch.prepare()
+        assert "`snapshot restore`" in str(fault)
+        assert told(news) == [("store:tampered", None)]
+        assert again.watch.review() == []
+        assert again.counted() == {"store": 1}
 
 
 def test_a_store_that_went_back_is_told_without_reading_all_of_it(watched, store):

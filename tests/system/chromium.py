@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Response
 
+from .people import Person
 from .wire import Line
 
 EXECUTABLE = "/usr/bin/chromium"
@@ -89,3 +90,14 @@ def visitor(browser: Browser, **options: Any) -> Iterator[Visitor]:
         context.on("response", visitor._see)
         context.on("weberror", lambda error: visitor.complaints.append(str(error.error)))
         yield visitor
+
+
+def sign_in(page: Page, person: Person, url: str) -> None:
+    """By way of an address that asks for it, and back to there."""
+    page.goto(url)
+    page.get_by_label("User name").fill(person.name)
+    page.get_by_label("Password", exact=True).fill(person.password)
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_label("Code from your authenticator app").fill(person.authenticator.code())
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(url)

@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -100,23 +99,6 @@ class Demo:
     def _environment(self) -> dict[str, str]:
         home, temporary = self.around / "home", self.around / "tmp"
         return {**os.environ, "HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-
-
-def free_port() -> int:
-    """One of which the next two are free as well."""
-
-    def look() -> int:
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-                third.bind(("127.0.0.1", port + 2))
-            except (OSError, OverflowError):
-                return 0
-            return port
-
-    return until(look, what="three free ports in a row")
 
 
 def _content(path: Path) -> bytes:

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.cli.app import run as run_verb
+from tests.ports import free_ports
 
 from .browser import Browser
 from .people import Person
@@ -25,7 +25,6 @@ from .wire import SECONDS, Answer, Line
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 45.0
 STOP_SECONDS = 30.0
-LOWEST_PORT = 10_000
 Value = TypeVar("Value")
 
 SETTINGS = """\
@@ -79,21 +78,6 @@ tests:
 """
 
 
-def free_ports() -> dict[str, int]:
-    """From below the range that the kernel takes ports from: nobody's outgoing connection has one of them when a
-    gateway that was down for a moment starts again."""
-    beyond = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: dict[str, int] = {}
-    with contextlib.ExitStack() as stack:
-        for name in ("https", "http", "ops"):
-            taken = stack.enter_context(socket.socket())
-            while name not in found:
-                with contextlib.suppress(OSError):
-                    taken.bind(("127.0.0.1", LOWEST_PORT + secrets.randbelow(beyond - LOWEST_PORT)))
-                    found[name] = taken.getsockname()[1]
-    return found
-
-
 @dataclass
 class Ran:
     """A command that has ended."""
@@ -120,7 +104,9 @@ class Gateway:
     environment: dict[str, str] = field(default_factory=dict)
     before: list[str] = field(default_factory=list)
     """A command that starts the gateway's own, in the place of a service manager."""
-    ports: dict[str, int] = field(default_factory=free_ports)
+    ports: dict[str, int] = field(
+        default_factory=lambda: dict(zip(("https", "http", "ops"), free_ports(3), strict=True))
+    )
     process: subprocess.Popen[bytes] | None = None
     _clients: int = 1
 

@@ -66,6 +66,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.requirement("ASVS 16.1.1", "ASVS 16.2.1")
 def test_a_record_has_every_field(stopped: Gateway) -> None:
     lines = [json.loads(line) for line in lines_of(worker_file(stopped))]
     decisions = {each["request_id"]: each for each in lines if each["kind"] == "decision"}

@@ -35,6 +35,7 @@ def is_signed_in(browser: Browser) -> bool:
     return "__Host-gateway" in browser.cookies[browser.gateway.login_host]
 
 
+@pytest.mark.requirement("promise 3")
 def test_of_many_requests_with_one_code_one_signs_in(own: Gateway) -> None:
     person = own.add_person("raced@acme.example", "support@acme", home="acme")
     for _ in range(3):
@@ -55,6 +56,8 @@ def test_of_many_requests_with_one_code_one_signs_in(own: Gateway) -> None:
     assert {each["reason"] for each in own.events("sign-in:failure", user=person.id)} <= {"used-code"}
 
 
+@pytest.mark.advisory("CVE-2025-6014")
+@pytest.mark.requirement("promise 3", "SP 800-63B-4 3.1.4 once")
 def test_of_many_processes_with_one_code_one_signs_in(own: Gateway) -> None:
     person = own.add_person("spread@acme.example", "support@acme", home="acme")
     for _ in range(2):
@@ -80,6 +83,8 @@ def test_of_many_processes_with_one_code_one_signs_in(own: Gateway) -> None:
         assert said == ["SignedIn"] + ["used-code"] * (AT_ONCE - 1)
 
 
+@pytest.mark.advisory("CVE-2025-6014")
+@pytest.mark.requirement("promise 3")
 def test_a_code_that_was_accepted_before_a_kill_is_not_accepted_after_it(own: Gateway) -> None:
     person = own.add_person("killed@acme.example", "support@acme", home="acme")
     (first, page), (second, other) = at_the_code(own, person), at_the_code(own, person)
@@ -92,6 +97,7 @@ def test_a_code_that_was_accepted_before_a_kill_is_not_accepted_after_it(own: Ga
     assert second.submit(refused, follow=False, code=person.authenticator.code()).status == 303
 
 
+@pytest.mark.requirement("promise 3")
 def test_a_code_that_is_on_its_way_at_a_kill_counts_once_or_not_at_all(own: Gateway) -> None:
     person = own.add_person("caught@acme.example", "support@acme", home="acme")
     for milliseconds in (0, 4):
@@ -131,6 +137,8 @@ def test_what_was_counted_before_a_kill_is_counted_after_it(own: Gateway) -> Non
     assert before + after == [403] * 10 + [429]
 
 
+@pytest.mark.advisory("CVE-2025-6015")
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 limit")
 def test_limits_are_those_of_all_processes_together(own: Gateway) -> None:
     """Guesses at the portal count for another process on the same store, and the other way round."""
     person = own.add_person("shared@acme.example", "support@acme", home="acme")

@@ -27,7 +27,7 @@ pytestmark = [
 ]
 ORDERS = "orders.btb.localhost"
 KILLS = int(os.environ.get("BTB_CRASHES", "8"))
-CUTS = int(os.environ.get("BTB_CRASHES", "2"))
+CUTS = int(os.environ.get("BTB_CRASHES", "1"))
 CLIENTS = 8
 LEAST_ARRIVED = 50
 """Requests that must arrive between two crashes, so that there is a load at all."""
@@ -112,6 +112,7 @@ def verified(gateway: Gateway) -> dict[str, Any]:
     return dict(gateway.ask("audit", "verify"))
 
 
+@pytest.mark.requirement("promise 1")
 def test_workers_are_killed_under_load(upstream: Upstream, tmp_path: Path) -> None:
     chance = random.Random()
     with running(Gateway(tmp_path, upstream)) as gateway:
@@ -144,6 +145,7 @@ def test_what_was_not_synced_is_gone(tmp_path: Path) -> None:
         assert not written.exists() or written.read_bytes() == b""
 
 
+@pytest.mark.requirement("promise 1")
 def test_the_power_is_cut_under_load(upstream: Upstream, tmp_path: Path) -> None:
     """The whole gateway stops, and only what it had synced is left: with that it starts again, and with that it has to
     account for every request that an application has seen."""

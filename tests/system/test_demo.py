@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from .chromium import Visitor, chromium, key_of, visitor
-from .demo import Demo, free_port
+from tests.ports import free_ports
+
+from .chromium import Visitor, chromium, key_of, sign_in, visitor
+from .demo import Demo
 from .people import Authenticator, Person
 from .running import until
 
@@ -23,7 +25,7 @@ PHONE = {"width": 360, "height": 740}
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("around"), free_port())
+    demo = Demo(tmp_path_factory.mktemp("around"), free_ports(3)[0])
     try:
         demo.start()
         yield demo
@@ -103,17 +105,6 @@ def enrol(browser: Browser, name: str, link: str) -> Person:
     return Person(name, PASSWORD, authenticator=authenticator)
 
 
-def sign_in(page: Page, person: Person, url: str) -> None:
-    """By way of an address that asks for it, and back to there."""
-    page.goto(url)
-    page.get_by_label("User name").fill(person.name)
-    page.get_by_label("Password", exact=True).fill(person.password)
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_label("Code from your authenticator app").fill(person.authenticator.code())
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(url)
-
-
 def test_a_link_enrols_once(demo: Demo, browser: Browser, admin: Person) -> None:
     with visitor(browser) as visiting:
         page = visiting.open(demo.link_of(admin.name))
@@ -136,6 +127,7 @@ def test_who_is_signed_in_is_so_at_every_application(demo: Demo, at_admins: Visi
     expect(page.locator(".who")).to_have_text("Aadmin")
 
 
+@pytest.mark.requirement("ASVS 3.3.1", "ASVS 3.3.2", "SP 800-63B-4 5.1.1")
 def test_cookies_are_for_one_host_and_for_no_script(demo: Demo, at_admins: Visitor) -> None:
     for name in ("orders", "login"):
         page = at_admins.open(demo.url(name))
@@ -206,6 +198,7 @@ def test_who_has_no_business_with_a_customer_is_refused(demo: Demo, at_sams: Vis
     expect(page.get_by_role("heading", name="Customers")).to_be_visible()
 
 
+@pytest.mark.requirement("ASVS 3.4.3")
 def test_every_page_of_ours_is_in_order(demo: Demo, at_admins: Visitor) -> None:
     """On a telephone as well; and none is kept by a browser."""
     page = at_admins.context.new_page()
@@ -233,6 +226,7 @@ def test_every_page_of_ours_is_in_order(demo: Demo, at_admins: Visitor) -> None:
     page.close()
 
 
+@pytest.mark.requirement("ASVS 7.4.4")
 def test_a_sign_out_ends_everything_at_once(demo: Demo, browser: Browser) -> None:
     kim = demo.add_person("kim", "support@acme", "teacher@acme")
     with visitor(browser) as visiting:
@@ -269,7 +263,7 @@ def test_a_sign_in_needs_no_script(demo: Demo, browser: Browser) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
 def test_a_port_in_use_is_said_and_nothing_starts(tmp_path: Path, offset: int) -> None:
-    demo = Demo(tmp_path, free_port())
+    demo = Demo(tmp_path, free_ports(3)[0])
     with socket.create_server(("127.0.0.1", demo.port + offset)):
         assert demo.launch().wait(30) == 1
     listener = ("https", "http", "ops")[offset]

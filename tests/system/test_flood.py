@@ -25,7 +25,7 @@ from .people import Person
 from .running import Gateway, running
 from .upstream import Upstream
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(600)]
 SECONDS = float(os.environ.get("BTB_FLOOD_SECONDS", "12"))
 STRANGERS = 160
 """At once: more than the store lets wait, and several times the places that there are for them."""
@@ -103,6 +103,7 @@ def memory(pid: int, what: str) -> int:
     return int(found[1]) << 10
 
 
+@pytest.mark.requirement("promise 6", "ASVS 15.1.3", "SP 800-207 5.2")
 def test_a_flood_of_guesses_keeps_nobody_out(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     people = [gateway.add_person(f"honest{n}@acme.example", "support@acme", home="acme") for n in range(PEOPLE)]
     browsers = [gateway.browser() for _ in people]

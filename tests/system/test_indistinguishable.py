@@ -19,7 +19,7 @@ from tests.pairs import FALSE_ALARM, chance, orders
 from .running import Gateway
 from .wire import Answer, Line
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 PAIRS = int(os.environ.get("BTB_PAIRS", "80"))
 TRIES = 8
 """For each name: less than the limit of an account."""
@@ -65,6 +65,8 @@ def names(gateway: Gateway) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.advisory("CVE-2025-6011")
+@pytest.mark.requirement("ASVS 6.3.8")
 def test_names_can_t_be_told_apart(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     found: list[float] = []
     with ExitStack() as lines:

@@ -77,6 +77,7 @@ def current(gateway: Gateway) -> dict[str, str]:
     return {each["purpose"]: each["id"] for each in gateway.ask("keys", "list") if each["is_current"]}
 
 
+@pytest.mark.requirement("ASVS 11.2.2", "ASVS 13.3.4")
 def test_every_key_is_rotated_and_nobody_notices(gateway: Gateway) -> None:
     person = gateway.add_person("steady@acme.example", "finance@acme", home="acme")
     token = gateway.add_token("steady-robot", "finance@acme")
@@ -98,6 +99,12 @@ def test_every_key_is_rotated_and_nobody_notices(gateway: Gateway) -> None:
         assert halfway.submit(form, code=person.authenticator.code()).url == page
         assert gateway.browser().sign_in(person, page).url == page
         assert gateway.browser().get(link).status == 200
+        # Made with the new key: the workers know it as well, and so does the keeper.
+        newer = gateway.add_token("newer-robot", "finance@acme", "monitor@-")
+        with gateway.line("orders.btb.localhost") as line:
+            headers = [("Host", "orders.btb.localhost"), ("Authorization", f"Bearer {newer}")]
+            assert line.ask("GET", "/t/acme/orders/newer", headers).status == 200
+        assert gateway.ops("/metrics", newer).status == 200
     assert len(visitor.answers) > 10
     assert set(visitor.answers) == {(200, 200)}
 
@@ -343,6 +350,7 @@ def plant_keys(gateway: Gateway, loot: Loot) -> None:
     loot.plant("key of the local CA", authority, authority[36:68])
 
 
+@pytest.mark.requirement("ASVS 13.3.1", "SP 800-207 5.5")
 def test_a_stolen_state_folder_yields_no_secret(stolen: tuple[Gateway, Loot]) -> None:
     """Every byte of every file: pages of the store that were given up and its log, journal, snapshots, wrapped keys."""
     gateway, loot = stolen

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import socket
 import subprocess
 import threading
 import urllib.parse
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 from .running import Gateway, running, until
 from .upstream import Upstream
@@ -64,9 +65,7 @@ scrape_configs:
         (folder / "token").write_text(token)
         values = {"token": folder / "token", "ca": gateway.ca, "port": gateway.ports["ops"]}
         (folder / "prometheus.yaml").write_text(self.CONFIG % values)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -127,6 +126,7 @@ def test_prometheus_has_our_series(prometheus: Prometheus) -> None:
     assert prometheus.value('sum(gateway_sign_ins_total{result="failure"})') == 1
 
 
+@pytest.mark.requirement("SP 800-207 tenet 7")
 def test_requests_of_all_workers_are_counted_together(gateway: Gateway, prometheus: Prometheus) -> None:
     series = 'gateway_requests_total{application="orders",route="orders:/open/**",decision="allow",status="200"}'
     before = prometheus.value(series)
@@ -196,6 +196,7 @@ def is_counter(series: str) -> bool:
 # Who may look.
 
 
+@pytest.mark.requirement("ASVS 12.3.1", "ASVS 13.4.5", "SP 800-207 tenet 2")
 def test_metrics_need_a_token(gateway: Gateway) -> None:
     answer = gateway.ops("/metrics")
     assert (answer.status, answer.header("WWW-Authenticate")) == (401, "Bearer")
@@ -204,6 +205,7 @@ def test_metrics_need_a_token(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("grant", ["support@acme", "monitor@acme", "monitor@*", "auditor@-"])
+@pytest.mark.requirement("ASVS 13.4.5")
 def test_metrics_need_their_permission(gateway: Gateway, grant: str) -> None:
     token = gateway.add_token(f"wrong-{grant}", grant)
     assert gateway.ops("/metrics", token).status == 403
@@ -229,6 +231,7 @@ def test_not_ready_while_a_seat_is_empty(gateway: Gateway) -> None:
     gateway.wait_until_ready()
 
 
+@pytest.mark.requirement("ASVS 13.4.5")
 def test_a_foreign_name_is_not_served(gateway: Gateway, token: str) -> None:
     """DNS rebinding: a page of a stranger's site asks this machine for its own host's name."""
     with Line(gateway.ports["ops"], gateway.ca, "btb.localhost") as line:

@@ -179,6 +179,8 @@ def test_what_needs_a_restart_is_said_and_not_half_done(gateway: Gateway) -> Non
 
 
 @pytest.mark.usefixtures("original")
+@pytest.mark.advisory("GHSA-x883-2vmg-xwf7")
+@pytest.mark.requirement("ASVS 8.3.2", "SP 800-207 tenet 4", "SP 800-207 tenet 6")
 def test_authority_that_a_new_policy_takes_ends_at_once(gateway: Gateway) -> None:
     path = "/open/until-reload"
     with gateway.line(ORDERS) as line:
@@ -238,6 +240,7 @@ def test_two_gateways_on_one_state(gateway: Gateway, idle: Gateway) -> None:
     assert statuses(gateway, "/open/alone") == {200}
 
 
+@pytest.mark.advisory("CVE-2026-54762")
 def test_no_master_key(idle: Gateway) -> None:
     (idle.folder / "key").unlink()
     said = refusal(idle)
@@ -245,6 +248,7 @@ def test_no_master_key(idle: Gateway) -> None:
     assert str(idle.folder / "key") in said
 
 
+@pytest.mark.advisory("CVE-2026-54762")
 def test_the_wrong_master_key(idle: Gateway) -> None:
     idle.start()
     assert idle.stop() == 0

@@ -64,6 +64,7 @@ ALIASES = (
 
 
 @pytest.mark.parametrize("name", ALIASES)
+@pytest.mark.advisory("CVE-2025-64484", "CVE-2026-33433", "CVE-2026-30851")
 def test_a_forged_assertion_opens_nothing_and_never_arrives(gateway: Gateway, name: str) -> None:
     path, public = unused(), unused("/open")
     with gateway.line(ORDERS) as line:
@@ -76,6 +77,7 @@ def test_a_forged_assertion_opens_nothing_and_never_arrives(gateway: Gateway, na
 
 
 @pytest.mark.parametrize("name", ALIASES)
+@pytest.mark.advisory("CVE-2025-64484", "CVE-2026-33433")
 def test_the_own_assertion_is_the_only_one(gateway: Gateway, support: Browser, name: str) -> None:
     path = unused()
     assert support.fetch(gateway.orders(path), **{name: FORGED}).status == 200
@@ -86,6 +88,7 @@ def test_the_own_assertion_is_the_only_one(gateway: Gateway, support: Browser, n
 
 
 @pytest.mark.parametrize("name", ["X-Gateway-Assertion", "X-Forwarded-For", "X-Request-Id"])
+@pytest.mark.advisory("GHSA-w9mr-28mw-j8hg")
 def test_connection_does_not_list_our_headers_away(gateway: Gateway, support: Browser, name: str) -> None:
     path = unused()
     assert support.fetch(gateway.orders(path), Connection=f"close, {name}").status == 200
@@ -106,6 +109,8 @@ def test_a_forged_assertion_in_a_trailer_is_dropped(gateway: Gateway) -> None:
     assert "x-gateway-user" not in arrived.names
 
 
+@pytest.mark.advisory("CVE-2026-76835", "CVE-2026-33495")
+@pytest.mark.requirement("ASVS 4.1.3", "ASVS 15.3.4")
 def test_where_a_client_is_it_does_not_say_itself(gateway: Gateway) -> None:
     path = unused("/open")
     lies = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "X-Original-URL")
@@ -164,6 +169,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("case", ADDRESSES.values(), ids=ADDRESSES)
+@pytest.mark.requirement("SP 800-207 tenet 1")
 def test_addresses_that_lead_nowhere(gateway: Gateway, support: Browser, case: Case) -> None:
     before = len(gateway.upstream.arrived)
     host = f"{case.host}:{gateway.ports['https']}"
@@ -191,6 +197,7 @@ def cookie(browser: Browser, host: str = ORDERS) -> list[tuple[str, str]]:
     return [("Cookie", f"__Host-gateway={browser.cookies[host]['__Host-gateway']}")]
 
 
+@pytest.mark.requirement("ASVS 16.5.1")
 def test_a_refusal_tells_nothing_about_the_inside(gateway: Gateway, support: Browser) -> None:
     answer = support.fetch(gateway.orders("/t/acme/refund/8"), "POST")
     assert set(answer.problem) == {
@@ -223,6 +230,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS)
+@pytest.mark.requirement("ASVS 4.2.1")
 def test_requests_with_two_meanings(gateway: Gateway, head: bytes, status: int) -> None:
     path = unused("/open")
     with gateway.line(ORDERS) as line:
@@ -242,6 +250,7 @@ def test_host_and_server_name_disagree(gateway: Gateway) -> None:
     assert gateway.upstream.mentions(path) == []
 
 
+@pytest.mark.requirement("ASVS 4.1.2")
 def test_port_http_redirects_and_does_nothing_else(gateway: Gateway) -> None:
     path = unused("/open")
     connection = http.client.HTTPConnection("127.0.0.1", gateway.ports["http"], timeout=10)
@@ -273,6 +282,7 @@ def ask_with(gateway: Gateway, token: str, path: str, *, host: str = ORDERS, met
         return line.ask(method, path, [("Host", host), bearer(token)])
 
 
+@pytest.mark.requirement("SP 800-207 5.7")
 def test_a_service_token_reaches_what_it_is_for(gateway: Gateway, token: str) -> None:
     path = unused()
     assert ask_with(gateway, token, path).status == 200
@@ -294,6 +304,7 @@ def test_a_service_token_is_limited_to_its_tenant(gateway: Gateway, token: str) 
     refused(gateway, ask_with(gateway, token, path), 403, "tenant", path)
 
 
+@pytest.mark.requirement("SP 800-207 5.7")
 def test_a_service_token_is_never_asked_for_a_code(gateway: Gateway, token: str) -> None:
     path = unused("/t/acme/refund")
     refused(gateway, ask_with(gateway, token, path, method="POST"), 403, "not-for-services", path)
@@ -331,6 +342,7 @@ def test_two_credentials(gateway: Gateway, support: Browser, token: str) -> None
         refused(gateway, answer, 400, "credentials", path)
 
 
+@pytest.mark.advisory("CVE-2026-25748")
 def test_a_forged_cookie_is_nobody(gateway: Gateway) -> None:
     path = unused()
     for forged in ("a" * 64, "", "0", "../../etc/passwd"):
@@ -363,6 +375,7 @@ def test_a_post_that_hides_its_origin(gateway: Gateway, support: Browser) -> Non
 
 
 @pytest.mark.parametrize("origin", STRANGERS)
+@pytest.mark.requirement("ASVS 4.4.2")
 def test_a_websocket_from_another_origin(gateway: Gateway, support: Browser, origin: str) -> None:
     path = unused()
     with gateway.line(ORDERS) as line:

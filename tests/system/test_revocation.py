@@ -15,7 +15,7 @@ from .people import Person
 from .running import Gateway, until
 from .wire import CLOSE, TEXT, Line, WebSocket, request
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 BOUND_SECONDS = 1.0
 SOON_SECONDS = 5.0
 """Where the bound itself is measured elsewhere: ten requests of a busy machine take a while."""
@@ -142,6 +142,8 @@ def refused_everywhere(browser: Browser, status: int) -> None:
     assert browser.gateway.upstream.mentions("afterwards-" + browser.source) == []
 
 
+@pytest.mark.advisory("CVE-2025-29928")
+@pytest.mark.requirement("promise 2", "SP 800-207 tenet 6", "SP 800-207 5.3")
 def test_session_revoke(gateway: Gateway, browser: Browser, person: Person, streams: list[Stream]) -> None:
     bystander = gateway.browser()
     other = gateway.add_person("bystander@acme.example", "support@acme", home="acme")
@@ -161,6 +163,7 @@ def test_session_revoke(gateway: Gateway, browser: Browser, person: Person, stre
         stream.close()
 
 
+@pytest.mark.requirement("ASVS 7.4.5")
 def test_session_revoke_of_one(gateway: Gateway, browser: Browser, person: Person) -> None:
     second = gateway.browser()
     for each in (browser, second):
@@ -174,6 +177,8 @@ def test_session_revoke_of_one(gateway: Gateway, browser: Browser, person: Perso
     assert second.fetch(url).status == 200
 
 
+@pytest.mark.advisory("CVE-2025-53942")
+@pytest.mark.requirement("promise 2", "ASVS 7.4.2")
 def test_a_person_who_is_disabled(gateway: Gateway, browser: Browser, person: Person, streams: list[Stream]) -> None:
     since = time.monotonic()
     gateway.ask("user", "disable", person.name)
@@ -188,6 +193,8 @@ def test_a_person_who_is_disabled(gateway: Gateway, browser: Browser, person: Pe
     refused_everywhere(browser, 401)
 
 
+@pytest.mark.advisory("GHSA-x883-2vmg-xwf7", "CVE-2021-41230")
+@pytest.mark.requirement("promise 2", "ASVS 8.3.2", "SP 800-207 tenet 4", "SP 800-207 tenet 6")
 def test_a_grant_that_is_taken(gateway: Gateway, browser: Browser, person: Person, streams: list[Stream]) -> None:
     since = time.monotonic()
     gateway.ask("user", "ungrant", person.name, "finance@acme")
@@ -200,6 +207,8 @@ def test_a_grant_that_is_taken(gateway: Gateway, browser: Browser, person: Perso
     until(lambda: browser.status_of(url, times=10) == {200}, SOON_SECONDS)
 
 
+@pytest.mark.advisory("CVE-2025-53942")
+@pytest.mark.requirement("promise 2")
 def test_a_service_token(gateway: Gateway) -> None:
     token = gateway.add_token("streaming", "support@acme")
     path, host = "/t/acme/orders/streaming", "orders.btb.localhost"

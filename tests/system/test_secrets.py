@@ -191,6 +191,8 @@ def test_the_search_would_find_them(run: Run, tmp_path: Path) -> None:
             assert kind in found_in(run, content)
 
 
+@pytest.mark.advisory("CVE-2024-8365", "CVE-2026-46358", "CVE-2025-52893")
+@pytest.mark.requirement("ASVS 16.2.5", "SP 800-207 5.5")
 def test_not_in_the_state(run: Run) -> None:
     """Journal, checkpoints, store (which holds hashes), snapshots, keys. While somebody is signing in, the store keeps
     the sealed request that it returns to: ciphertext, and of no use without the nonce that the browser has."""
@@ -207,6 +209,8 @@ def test_not_in_the_state(run: Run) -> None:
     assert b"careful@acme.example" in b"".join(path.read_bytes() for path in searched if "journal" in path.parts)
 
 
+@pytest.mark.advisory("CVE-2026-46358", "CVE-2022-23469")
+@pytest.mark.requirement("ASVS 16.2.5")
 def test_not_in_what_the_processes_print(run: Run) -> None:
     assert found_in(run, run.gateway.out.encode() + run.gateway.log.encode()) == set()
     assert '"level": "info"' in run.gateway.log
@@ -228,6 +232,7 @@ def test_not_in_environments_and_command_lines(run: Run) -> None:
         assert found_in(run, environment, but=but) == set()
 
 
+@pytest.mark.requirement("ASVS 13.4.2", "ASVS 16.5.1")
 def test_not_on_error_pages(run: Run) -> None:
     """A page of the sign-in carries its own request on, and its form's proof; it says nothing else back."""
     errors = [answer for browser in run.browsers for _, answer in browser.history if answer.status >= 400]
@@ -237,6 +242,7 @@ def test_not_on_error_pages(run: Run) -> None:
         assert shown == set(), answer.text
 
 
+@pytest.mark.advisory("CVE-2026-40166")
 def test_not_in_what_commands_print(run: Run) -> None:
     for words in (["user", "list"], ["user", "show", "careful@acme.example"], ["session", "list"], ["token", "list"]):
         ran = run.gateway.command(*words, "--json")
@@ -245,6 +251,7 @@ def test_not_in_what_commands_print(run: Run) -> None:
     assert found_in(run, run.gateway.command("keys", "list", "--json").out.encode()) == set()
 
 
+@pytest.mark.requirement("promise 5", "ASVS 10.1.1")
 def test_an_application_gets_none_of_ours(run: Run) -> None:
     ours = ("cookie", "service token", "hand-over code", "sealed request", "password", "code")
     others = tuple(kind for kind in run.secrets if kind not in ours)

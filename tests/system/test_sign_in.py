@@ -47,6 +47,7 @@ def failures(browser: Browser) -> list[str]:
     return [record["reason"] for record in browser.gateway.events("sign-in:failure", client=browser.source)]
 
 
+@pytest.mark.requirement("ASVS 16.3.1")
 def test_a_sign_in_ends_where_it_was_going(gateway: Gateway, browser: Browser, person: Person) -> None:
     url = gateway.orders("/t/acme/orders/7?colour=blue")
     challenge = browser.get(url, follow=False)
@@ -95,6 +96,7 @@ def test_a_second_application_asks_for_nothing(gateway: Gateway, browser: Browse
     assert len(gateway.events("sign-in:success", user=person.id)) == 1
 
 
+@pytest.mark.requirement("SP 800-207 tenet 3")
 def test_a_cookie_is_worth_nothing_on_another_host(gateway: Gateway, browser: Browser) -> None:
     person = gateway.add_person("moved@acme.example", "support@acme", "teacher@acme", home="acme")
     browser.sign_in(person, gateway.orders("/t/acme/orders/1"))
@@ -106,6 +108,7 @@ def test_a_cookie_is_worth_nothing_on_another_host(gateway: Gateway, browser: Br
     assert gateway.upstream.mentions("/moved") == []
 
 
+@pytest.mark.requirement("ASVS 16.3.1")
 def test_a_wrong_password(gateway: Gateway, browser: Browser, person: Person) -> None:
     form = browser.get(gateway.orders("/t/acme/orders/1"))
     page = browser.submit(form, username=person.name, password="not " + person.password)
@@ -124,6 +127,7 @@ def test_an_unknown_name_looks_the_same_and_is_not_recorded(gateway: Gateway, br
     assert (record["reason"], record["user"], record["typed_name"]) == ("unknown-name", None, "<unknown>")
 
 
+@pytest.mark.requirement("ASVS 16.3.1")
 def test_a_wrong_code(gateway: Gateway, browser: Browser, person: Person) -> None:
     asked = browser.type_password(person, gateway.orders("/t/acme/orders/wrong-code"))
     page = browser.submit(asked, code=person.authenticator.wrong_code())
@@ -153,6 +157,8 @@ def test_a_form_without_its_proof_does_nothing(gateway: Gateway, browser: Browse
     assert gateway.events("sign-in:success", user=person.id) == []
 
 
+@pytest.mark.advisory("CVE-2024-21500")
+@pytest.mark.requirement("ASVS 6.1.1")
 def test_guessing_is_throttled(gateway: Gateway, browser: Browser, person: Person) -> None:
     form = browser.get(gateway.orders("/t/acme/orders/1"))
     statuses = []
@@ -165,6 +171,7 @@ def test_guessing_is_throttled(gateway: Gateway, browser: Browser, person: Perso
     assert record["user"] == person.id
 
 
+@pytest.mark.requirement("ASVS 6.1.1")
 def test_strangers_keep_nobody_out_of_a_browser_that_was_here(
     gateway: Gateway, browser: Browser, person: Person
 ) -> None:
@@ -190,6 +197,8 @@ def refused_hand_over(browser: Browser, callback: str) -> None:
     assert len(browser.gateway.events("hand-over:failure", client=browser.source)) == len(before) + 1
 
 
+@pytest.mark.advisory("CVE-2021-29652")
+@pytest.mark.requirement("ASVS 7.6.2")
 def test_a_hand_over_in_another_browser(gateway: Gateway, browser: Browser, person: Person) -> None:
     stolen = hand_over_of(browser, person)
     thief = gateway.browser()
@@ -244,6 +253,7 @@ TOSSED = [
 
 
 @pytest.mark.parametrize("written", TOSSED)
+@pytest.mark.advisory("CVE-2023-23934")
 def test_a_tossed_cookie_is_worth_nothing_on_any_host(
     gateway: Gateway, browser: Browser, person: Person, written: str
 ) -> None:
@@ -262,6 +272,7 @@ def test_a_tossed_cookie_is_worth_nothing_on_any_host(
     assert gateway.upstream.mentions("/t/acme/orders/tossed") == []
 
 
+@pytest.mark.requirement("ASVS 7.6.2")
 def test_a_planted_sign_in_signs_nobody_in_as_somebody_else(gateway: Gateway, browser: Browser) -> None:
     """Login CSRF: forms of the attacker's, sent by the victim's browser, with its own cookie and without."""
     attacker = gateway.add_person("planter@acme.example", "support@acme", home="acme")
@@ -279,6 +290,8 @@ def test_a_planted_sign_in_signs_nobody_in_as_somebody_else(gateway: Gateway, br
     assert theirs.post(url, fields).status == 303
 
 
+@pytest.mark.advisory("CVE-2021-21291")
+@pytest.mark.requirement("ASVS 3.7.2")
 def test_nobody_chooses_where_a_sign_in_leads(gateway: Gateway, browser: Browser, person: Person) -> None:
     form = browser.get(gateway.url(gateway.login_host, "/sign-in?request=https://shop.example.com/"))
     assert form.status == 400
@@ -288,6 +301,8 @@ def test_nobody_chooses_where_a_sign_in_leads(gateway: Gateway, browser: Browser
     assert page.location == gateway.orders("/t/acme/orders/hand-over")
 
 
+@pytest.mark.advisory("CVE-2026-34454", "CVE-2021-41247")
+@pytest.mark.requirement("ASVS 7.4.1", "SP 800-63B-4 5.1", "ASVS 14.3.1")
 def test_signing_out_ends_every_host(gateway: Gateway, browser: Browser) -> None:
     person = gateway.add_person("leaving@acme.example", "support@acme", "teacher@acme", home="acme")
     classroom = gateway.url("acme.classroom.btb.localhost", "/lesson/leaving")
@@ -308,6 +323,7 @@ def test_signing_out_ends_every_host(gateway: Gateway, browser: Browser) -> None
     assert browser.get(classroom).form.fields.keys() >= {"username", "password"}
 
 
+@pytest.mark.requirement("ASVS 3.5.1")
 def test_a_form_of_another_site_signs_nobody_out(gateway: Gateway, browser: Browser, person: Person) -> None:
     browser.sign_in(person, gateway.orders("/t/acme/orders/1"))
     form = browser.get(gateway.orders("/.gateway/sign-out")).form
@@ -320,6 +336,7 @@ def test_a_form_of_another_site_signs_nobody_out(gateway: Gateway, browser: Brow
     assert browser.get(gateway.orders("/t/acme/orders/1"), follow=False).status == 200
 
 
+@pytest.mark.requirement("ASVS 6.4.1")
 def test_an_enrolment_link_is_spent_once(gateway: Gateway, browser: Browser) -> None:
     added = gateway.ask("user", "add", "newcomer@acme.example", "--home", "acme", "--grant", "support@acme")
     link = added["link"]
@@ -346,6 +363,7 @@ def test_an_enrolment_link_is_spent_once(gateway: Gateway, browser: Browser) -> 
     assert gateway.records("--text", urlsplit(link).path.rpartition("/")[2]) == []
 
 
+@pytest.mark.requirement("ASVS 7.5.3", "SP 800-207 5.3")
 def test_money_asks_for_a_fresh_code(gateway: Gateway, browser: Browser, person: Person) -> None:
     browser.sign_in(person, gateway.orders("/t/acme/orders/1"))
     payout = gateway.orders("/t/acme/payout/99")

@@ -184,6 +184,7 @@ def test_status_says_who_is_who(gateway: Gateway, names: list[str]) -> None:
     assert "of their own" in gateway.command("check").out
 
 
+@pytest.mark.requirement("ASVS 13.2.1", "SP 800-207 5.1")
 def test_nobody_has_more_than_its_own(users: dict[str, User]) -> None:
     """No group of whoever started it, no capability, and no way to get one."""
     assert len({user.user for user in users.values()}) == 3
@@ -200,6 +201,7 @@ def test_nobody_has_more_than_its_own(users: dict[str, User]) -> None:
 # Keys.
 
 
+@pytest.mark.requirement("ASVS 13.3.2")
 def test_nobody_but_root_reads_a_key(gateway: Gateway, anybody: User) -> None:
     files = [gateway.folder / "key", *(gateway.state / "keys").iterdir()]
     assert len(files) >= 8
@@ -254,6 +256,7 @@ def test_workers_reach_the_portal(gateway: Gateway, worker: User) -> None:
 # Store.
 
 
+@pytest.mark.requirement("ASVS 8.3.1")
 def test_a_worker_reads_the_store_and_cannot_write_it(gateway: Gateway, worker: User, portal: User) -> None:
     store = gateway.state / "store" / "store.db"
     assert worker.tries(("people", store)) == ROOTS.tries(("people", store))
@@ -266,6 +269,7 @@ def test_a_worker_reads_the_store_and_cannot_write_it(gateway: Gateway, worker: 
     assert not worker.may("make", gateway.state / "store" / "planted")
 
 
+@pytest.mark.requirement("SP 800-63B-4 3.1.4 secret")
 def test_a_worker_has_neither_key_to_the_factors_in_it(gateway: Gateway, worker: User, portal: User) -> None:
     """It can read the rows; what is in them opens with a key of the portal's, in a process that it can't look into."""
     for target in (gateway.state / "keys" / "factor.json", gateway.folder / "key"):
@@ -308,6 +312,7 @@ def test_a_snapshot_that_the_keeper_cannot_read_is_told(gateway: Gateway) -> Non
 
 @pytest.mark.parametrize("victim", ["keeper", "portal", "worker-0"])
 @pytest.mark.parametrize("thief", ["keeper", "portal", "worker-0"])
+@pytest.mark.requirement("ASVS 16.4.2")
 def test_a_chain_is_written_by_its_own_user_and_read_by_the_keeper(
     gateway: Gateway, users: dict[str, User], thief: str, victim: str
 ) -> None:
@@ -322,6 +327,7 @@ def test_a_chain_is_written_by_its_own_user_and_read_by_the_keeper(
         assert not user.may("open_up", folder)
 
 
+@pytest.mark.requirement("SP 800-207 5.1")
 def test_a_worker_is_kept_from_the_chain_of_another_though_they_are_one_user(gateway: Gateway, worker: User) -> None:
     """By what a worker does to itself before it serves: `status` has said that it could."""
     own, other = chain(gateway, "worker-0"), chain(gateway, "worker-1")
@@ -334,6 +340,7 @@ def test_a_worker_is_kept_from_the_chain_of_another_though_they_are_one_user(gat
     assert ["result" in each for each in outcomes] == [True, True, False, True, False, False, False, False, False]
 
 
+@pytest.mark.requirement("ASVS 16.4.2")
 def test_what_is_under_the_state_folder_is_nobody_elses(gateway: Gateway) -> None:
     """Everything in it is behind its first folder, which is root's and the workers' group's."""
     top = gateway.state.stat()

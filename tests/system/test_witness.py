@@ -63,6 +63,7 @@ audit:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.requirement("promise 7")
 def test_a_node_that_was_set_back_is_found(upstream: Upstream, tmp_path: Path, witnesses: dict[str, Path]) -> None:
     kept = {name: path for name, path in witnesses.items() if name != "more"}
     gateway = Gateway(

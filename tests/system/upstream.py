@@ -98,7 +98,7 @@ class Upstream:
         writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        arrived = await _read(reader)
+        arrived = await read_request(reader)
         # Noted before anything is answered: a request that reached us is never missing.
         self.arrived.append(arrived)
         query = dict(parse_qsl(urlsplit(arrived.target).query))
@@ -131,7 +131,7 @@ class Upstream:
             self.streaming.remove(arrived.target)
 
 
-async def _read(reader: asyncio.StreamReader) -> Arrived:
+async def read_request(reader: asyncio.StreamReader) -> Arrived:
     block = await reader.readuntil(b"\r\n\r\n")
     first, *lines = block[:-4].decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")

@@ -107,6 +107,10 @@ class Line:
             raise ConnectionError(f"the connection ended after {len(content)} of {count} bytes")
         return content
 
+    def read_rest(self) -> bytes:
+        """Whatever still comes, until the connection ends."""
+        return self._stream.read()
+
     def read_to_end(self) -> int:
         """Count what still comes until the connection ends, in whatever way."""
         total = 0
