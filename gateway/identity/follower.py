@@ -14,6 +14,7 @@ from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.identity.live_copy import LiveCopy, News, change_id, load_copy, read_news
 from gateway.metrics import Metrics
 from gateway.store import thread
+from gateway.store.past import SetBack
 from gateway.store.reader import Reader
 
 POLL_SECONDS = 0.25
@@ -165,8 +166,8 @@ class Follower:
 def _require_sound(fresh: LiveCopy, old: LiveCopy | None) -> None:
     """A store that doesn't add up is good for whoever remembers a better time, but for what has changed since. Raises
     StoreTampered."""
-    if old is not None and fresh.stamp < old.stamp:
-        raise StoreTampered("the store is older than it was: somebody has put back a copy")
+    if old is not None and not old.past.leads_to(fresh.past):
+        raise SetBack
     if fresh.adds_up and (old is not None or not fresh.is_locked):
         return
     if old is None:

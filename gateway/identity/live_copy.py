@@ -47,7 +47,7 @@ class LiveCopy:
     """Built on the reader's thread, then only touched on the event loop."""
 
     def __init__(self, state: LiveState, version: int) -> None:
-        self.version, self.position, self.stamp = version, state.position, state.tally.stamp
+        self.version, self.position, self.past = version, state.position, state.tally.past
         self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
         self.broken = state.broken
         """Ids of what is not genuine, and counts as ended."""
@@ -115,7 +115,7 @@ class LiveCopy:
             return True
         changed = sum(element - self._elements.get(key, 0) for key, element in news.elements)
         adds_up = (self._sum + changed + self._gap - news.tally.sums.live) % MODULUS == 0
-        return adds_up and news.tally.stamp >= self.stamp
+        return adds_up and self.past.leads_to(news.tally.past)
 
     def remember(self, older: "LiveCopy") -> frozenset[str]:
         """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""
@@ -150,7 +150,7 @@ class LiveCopy:
         self._take_elements(news.elements)
         self.broken = self.broken - {key for key, _ in news.elements} | news.broken | self._doubtful
         self.version, self.position = news.version, news.position
-        self.stamp = self.stamp if news.tally is None else news.tally.stamp
+        self.past = self.past if news.tally is None else news.tally.past
         return frozenset(changed)
 
     def differences(self, newer: "LiveCopy") -> frozenset[str]:

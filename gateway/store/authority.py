@@ -5,13 +5,15 @@ tally with it. What was not genuine before is declared void instead, so that our
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert
 
 from gateway.foundation.errors import StoreTampered
 from gateway.store import factors, people, seals, sessions, tenants, tokens
-from gateway.store.seals import KINDS, NOTHING, Content, Held, Kind, Stamp, Sums, Tally
+from gateway.store.past import Past, SetBack
+from gateway.store.seals import KINDS, NOTHING, Content, Held, Kind, Sums, Tally
 from gateway.store.tables import SEALS
 
 Contents = Callable[[Connection, Sequence[str] | None], Mapping[str, Content]]
@@ -38,6 +40,7 @@ class Ledger:
         self._connection = connection
         self._before: dict[tuple[Kind, str], bool] = {}
         """Whether a content was genuine."""
+        self.past: Past | None = None
 
     def mark(self, kind: Kind, keys: Iterable[str]) -> None:
         new = [key for key in dict.fromkeys(keys) if (kind, key) not in self._before]
@@ -48,14 +51,13 @@ class Ledger:
         return self._before.get((kind, key))
 
     def settle(self) -> None:
-        """Raises StoreTampered if there is no tally to write to."""
+        """Raises StoreTampered if there is no tally to write to, or an older one than this process has seen."""
         if not self._before:
             return
-        tally = seals.tally(self._connection)
+        tally = seals.newest_tally(self._connection)
         for kind, keys in seals.by_kind(self._before).items():
             self._settle(kind, keys, tally.sums)
-        stamp = Stamp(tally.stamp.epoch, tally.stamp.revision + 1)
-        seals.write_tally(self._connection, replace(tally, stamp=stamp))
+        seals.extend(self._connection, tally)
 
     def _settle(self, kind: Kind, keys: list[str], sums: Sums) -> None:
         """What was not genuine is left with nothing but the word that it is void."""
@@ -107,9 +109,9 @@ def inspect(connection: Connection) -> Findings:
     return Findings(tally, sums == tally.sums, tuple(broken))
 
 
-def reseal(connection: Connection, stamp: Stamp) -> int:
-    """Take everything as it is, at this stamp: at the upgrade from a version without seals, and when an operator says
-    so. How many contents."""
+def reseal(connection: Connection, past: Past) -> int:
+    """Take everything as it is, and as having come this far: at the upgrade from a version without seals, and when an
+    operator says so. How many contents."""
     with_key = seals.seals_of(connection)
     connection.execute(delete(SEALS))
     sums, count = Sums(), 0
@@ -121,18 +123,30 @@ def reseal(connection: Connection, stamp: Stamp) -> int:
         for key, seal in sealed.items():
             sums.add(kind, key, with_key.element(seal))
         count += len(sealed)
-    seals.write_tally(connection, Tally(stamp, sums))
+    seals.write_tally(connection, Tally(past, sums))
     return count
 
 
 def lock(connection: Connection) -> None:
-    """Whoever has no memory of a better time refuses the store from now on. A lost tally is a lock already."""
+    """Whoever has no memory of a better time refuses the store from now on. A lost tally is a lock already. Raises
+    SetBack."""
     try:
-        tally = seals.tally(connection)
+        tally = seals.newest_tally(connection)
+    except SetBack:
+        raise
     except StoreTampered:
         return
-    stamp = Stamp(tally.stamp.epoch, tally.stamp.revision + 1)
-    seals.write_tally(connection, replace(tally, stamp=stamp, is_locked=True))
+    seals.extend(connection, replace(tally, is_locked=True))
+
+
+def disown(connection: Connection, remembered: Past) -> None:
+    """An older state that was put back is refused by everybody from now on, also by those who remember less: it is
+    locked, and nobody has ever written there."""
+    with suppress(StoreTampered):
+        tally = seals.tally(connection)
+        if tally.past.writers and not remembered.leads_to(tally.past):
+            past = Past(tally.stamp, {})
+            seals.write_tally(connection, replace(tally, past=past, is_locked=True))
 
 
 def _with_contents(

@@ -8,7 +8,6 @@ is in the seals themselves: after a crash it goes on.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, func, select, tuple_
@@ -18,7 +17,7 @@ from gateway.foundation.keyring import Key, KeySet
 from gateway.store import changes, seals
 from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
-from gateway.store.seals import Kind, Stamp
+from gateway.store.seals import Kind
 from gateway.store.tables import SEALS
 
 AT_ONCE = 250
@@ -74,7 +73,7 @@ def sealed_by(connection: Connection, keys: Iterable[Key]) -> dict[str, int]:
 def require_done(store: Store, anchor: Anchor) -> None:
     """That nothing needs an older version any more, the anchor included. Raises StoreTampered."""
     if not anchor.is_current():
-        anchor.write(store.read(seals.tally).stamp)
+        anchor.write(store.read(seals.newest_tally).past)
     if store.read(lambda connection: _older(connection, START) or not _is_wrapped_anew(connection)):
         raise StoreTampered("the store holds what an older version of the key has sealed")
 
@@ -102,6 +101,5 @@ def _is_wrapped_anew(connection: Connection) -> bool:
 def _wrap_tally_anew(connection: Connection) -> None:
     """Where there was nothing to seal."""
     if not _is_wrapped_anew(connection):
-        tally = seals.tally(connection)
-        stamp = Stamp(tally.stamp.epoch, tally.stamp.revision + 1)
-        seals.write_tally(connection, replace(tally, stamp=stamp))
+        tally = seals.newest_tally(connection)
+        seals.extend(connection, tally)

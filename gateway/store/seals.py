@@ -7,7 +7,7 @@ from somebody else leaves a content that its seal doesn't fit, and whoever reads
 A content could be put back together with its seal, or both be deleted. So the *tally*, one encrypted row, holds the sum
 of all seals: a multiset hash (MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, 2003). Neither what a seal
 adds nor the sum can be seen without the key: otherwise old seals could be looked for that make up for each other
-(Wagner, 2002). The tally also counts its own changes, so that an older store is told from a newer one.
+(Wagner, 2002). The tally also says how far the store has come (`past`), so that an older one is told from a newer one.
 
 A content that was tampered with stays broken, whatever our own code writes to it afterwards: it is declared void by a
 row of its own, until an operator says otherwise (`authority.reseal`).
@@ -18,15 +18,16 @@ other (`store.rotation`): what was put back or forged meanwhile leaves the same 
 
 import json
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from sqlalchemy import Connection, select
 
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import Key, KeySet, is_sealed_by, seal, unseal
+from gateway.store.past import Past, SetBack, Stamp
 from gateway.store.tables import SEALS, TALLY
 
 Kind = Literal["person", "session", "token", "tenant", "factors"]
@@ -40,28 +41,10 @@ its literal in ASCII, which tells any two apart and is the same for every versio
 
 MODULUS = 1 << 256
 _VOID = "void:"
-_TALLY = "tally/2"
+_TALLY = "tally/3"
 """What it is bound to, by its format."""
 _NOBODY = "usr_00"
 _LAST_CHARACTER = "\U0010ffff"
-
-
-class Stamp(NamedTuple):
-    """Of two stores, or two moments of one, the later has the larger."""
-
-    epoch: int
-    revision: int
-    """How many transactions have changed authority."""
-
-
-NEVER = Stamp(0, 0)
-
-
-@dataclass(slots=True)
-class Seen:
-    """How far whoever holds a store open has seen it come."""
-
-    stamp: Stamp = NEVER
 
 
 @dataclass(slots=True)
@@ -85,10 +68,14 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    stamp: Stamp
+    past: Past
     sums: Sums
     is_locked: bool = False
     """It did not add up once: nobody who has no memory of a better time uses this store."""
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.past.stamp
 
 
 class _Version:
@@ -214,6 +201,9 @@ def held(connection: Connection, kind: Kind, keys: Sequence[str] | None = None) 
 class Marker(Protocol):
     """What a transaction remembers of contents before it changes them. `authority.Ledger` is the one there is."""
 
+    past: Past | None
+    """How far the store comes with it, if it changes authority."""
+
     def mark(self, kind: Kind, keys: Iterable[str]) -> None:
         """Before the first change of these."""
 
@@ -235,8 +225,19 @@ def tally(connection: Connection) -> Tally:
     sealed = sealed_tally(connection)
     if sealed is None:
         raise StoreTampered("the store has lost its tally")
-    epoch, revision, live, factors, is_locked = seals_of(connection).unwrap(sealed, _TALLY)
-    return Tally(Stamp(epoch, revision), Sums(live, factors), is_locked)
+    stamp, writers, live, factors, is_locked = seals_of(connection).unwrap(sealed, _TALLY)
+    return Tally(Past(Stamp(*stamp), writers), Sums(live, factors), is_locked)
+
+
+def newest_tally(connection: Connection) -> Tally:
+    """Of a `Store`'s connection: nothing that its process has seen may be missing. Raises StoreTampered."""
+    found, options = tally(connection), connection.get_execution_options()
+    if not options["past"].leads_to(found.past):
+        raise SetBack
+    if "ledger" not in options:
+        # Whoever may write sees their own work, too, which nobody may remember before it is committed.
+        options["memory"].note(found.past)
+    return found
 
 
 def sealed_tally(connection: Connection) -> bytes | None:
@@ -246,10 +247,18 @@ def sealed_tally(connection: Connection) -> bytes | None:
 
 
 def write_tally(connection: Connection, new: Tally) -> None:
-    value = (*new.stamp, new.sums.live, new.sums.factors, new.is_locked)
+    value = (new.stamp, new.past.writers, new.sums.live, new.sums.factors, new.is_locked)
     sealed = seals_of(connection).wrap(value, _TALLY)
     connection.execute(TALLY.delete())
     connection.execute(TALLY.insert().values(id=1, sealed=sealed))
+
+
+def extend(connection: Connection, new: Tally) -> None:
+    """Write it as this process's next revision."""
+    options = connection.get_execution_options()
+    marker: Marker = options["ledger"]
+    marker.past = new.past.extended(options["memory"].writer)
+    write_tally(connection, replace(new, past=marker.past))
 
 
 def share(person: str) -> str:
@@ -259,7 +268,7 @@ def share(person: str) -> str:
 
 def require_unlocked(connection: Connection) -> Tally:
     """Raises StoreTampered."""
-    found = tally(connection)
+    found = newest_tally(connection)
     if found.is_locked:
         raise StoreTampered("the store was tampered with: see `store check`")
     return found
@@ -269,10 +278,6 @@ def require_newest(connection: Connection, person: str) -> None:
     """Whether this person's factors are what their own seal fits, is not asked here; that they are not older ones, is.
     Costs a look at each seal of the share. Raises StoreTampered."""
     found, with_key, of = require_unlocked(connection), seals_of(connection), share(person)
-    seen: Seen = connection.get_execution_options()["seen"]
-    if found.stamp < seen.stamp:
-        raise StoreTampered("the store is older than it was: somebody has put back a copy")
-    seen.stamp = found.stamp
     around = SEALS.c.key >= of, SEALS.c.key < of + _LAST_CHARACTER
     sealed = connection.execute(select(SEALS.c.seal).where(SEALS.c.kind.in_(row_kinds(("factors",))), *around))
     if with_key.total(sealed.scalars()) != found.sums.factors.get(of, 0):

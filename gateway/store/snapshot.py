@@ -134,10 +134,10 @@ def restore(
                 repeat(connection)
 
             store.run(work)
-            stamp = store.read(tally).stamp
+            past = store.read(tally).past
         with mapped():
             candidate.take_the_place_of(live)
-        anchor.write(stamp)
+        anchor.write(past)
     finally:
         candidate.discard()
     return info

@@ -50,7 +50,7 @@ def inhabited(store, world):
 @pytest.fixture
 def rotated(store, inhabited, state_dir):
     """The new version is in use; nothing is sealed with it yet."""
-    Anchor(state_dir, store.seals).write(store.read(seals.tally).stamp)
+    Anchor(state_dir, store.seals).write(store.read(seals.tally).past)
     store.seals = Seals(BOTH)
     return inhabited
 
@@ -95,7 +95,7 @@ def test_everything_is_sealed_anew_and_then_needs_the_new_version_alone(store, r
     store.seals = reader.seals = anchor.seals = Seals(ALONE)
     assert store.read(authority.inspect).is_sound
     assert review(store, anchor).problem is None
-    assert anchor.read() == store.read(seals.tally).stamp
+    assert anchor.read() == store.read(seals.tally).past
     live = reader.load_all_live(rotated.now)
     assert (live.adds_up, len(live.sessions), live.broken) == (True, 4, frozenset())
     assert store.read(lambda c: factors.are_genuine(c, "usr_ada"))
@@ -109,7 +109,7 @@ def test_a_version_that_has_not_settled_is_no_reason(store):
 
 
 def test_an_empty_store_needs_the_new_version_alone_too(store, world, anchor, state_dir):
-    Anchor(state_dir, store.seals).write(store.read(seals.tally).stamp)
+    Anchor(state_dir, store.seals).write(store.read(seals.tally).past)
     store.seals = Seals(BOTH)
     assert finish(store, world) == 0
     assert review(store, anchor).problem is None
@@ -266,7 +266,7 @@ def test_an_anchor_that_was_not_written_anew_is(store, rotated, anchor):
     anchor.path.write_bytes(kept)
     require_done(store, anchor)
     assert anchor.is_current()
-    assert anchor.read() == store.read(seals.tally).stamp
+    assert anchor.read() == store.read(seals.tally).past
 
 
 def test_an_operator_takes_it_as_it_is_with_the_new_version(store, rotated, anchor, tamper):
