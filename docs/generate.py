@@ -207,7 +207,7 @@ def _keys() -> Iterator[str]:
 
 
 def _rotation(row: Purpose) -> str:
-    return f"used after {row.settles:.0f} s; {row.rotation}" if row.is_rotatable else row.rotation
+    return f"used after {row.settles:.0f} s; {row.rotation}"
 
 
 def _sentence(text: str) -> str:

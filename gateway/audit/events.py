@@ -60,6 +60,7 @@ class EventName(StrEnum):
     SETTINGS_RELOAD = "settings:reload"
     SETTINGS_RELOAD_REFUSED = "settings:reload-refused"
     KEY_ROTATE = "key:rotate"
+    KEY_RETIRE = "key:retire"
     PROCESS_START = "process:start"
     PROCESS_REPLACED = "process:replaced"
     PROCESS_STOP = "process:stop"

@@ -10,7 +10,7 @@ from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config, new_family
 from gateway.cli.remote import ask
 
 family = new_family("Keys: what for, who may read them, what losing them costs. Never the keys themselves.")
-COLUMNS = ("purpose", "id", "created", "is_current", "readers", "does", "rotation", "loss")
+COLUMNS = ("purpose", "id", "created", "is_current", "is_retired", "rows", "readers", "does", "rotation", "loss")
 
 
 @family.command("list")
@@ -35,6 +35,8 @@ def rotate(
         show.as_json(result)
     else:
         typer.echo(f"New: {result['purpose']} {result['id']}, in all hands now, used in {result['signs_in']:.0f} s.")
+        if result["purpose"] == "seal":
+            typer.echo("Then every row of the store is sealed anew: `keys list` shows how many are left (rows).")
 
 
 @family.command()

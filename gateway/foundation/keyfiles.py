@@ -58,15 +58,32 @@ class Keyring:
         """A new version, which nobody has seen: `save` keeps it. Raises GatewayError while the last one is no older
         than it takes to come into use: two at once would be one too many, and the first would never be used."""
         row, now, older = BY_NAME[purpose], self._clock.now(), self._all(purpose)
-        if not row.is_rotatable:
-            raise GatewayError(f"{purpose!r} can't be rotated")
         waits = older[0].created + row.settles - now
         if len(older) > 1 and waits > 0:
             raise GatewayError(f"the last rotation of {purpose!r} takes effect in {waits:.0f} s: try again then")
+        if row.retires and len(self.load(purpose).keys) > 1:
+            raise GatewayError(
+                f"the last rotation of {purpose!r} goes on: `keys list` shows what rests on the older one"
+            )
         key = self._make(purpose)
         self._versions[purpose] = (key, *older)
         self._unsaved.add(purpose)
         return key
+
+    def retire(self, purpose: str, current: str) -> None:
+        """Nothing rests on any version but the one with the id `current`, which is the newest: `save` puts the others
+        out of all hands. Raises GatewayError if it is not, or if versions of this key are not retired."""
+        newest, *older = self._all(purpose)
+        if not BY_NAME[purpose].retires or not newest.id == self.load(purpose).current.id == current:
+            raise GatewayError(f"{purpose}/{current} is not the only version of this key that is needed")
+        retired = (replace(key, is_retired=True) for key in older)
+        self._versions[purpose] = (newest, *retired)
+        self._unsaved.add(purpose)
+
+    def load_all(self, purpose: str) -> KeySet:
+        """As `load`, and then the retired ones: for what an older snapshot holds. Raises GatewayError."""
+        retired = (key for key in self._all(purpose) if key.is_retired)
+        return KeySet((*self.load(purpose).keys, *retired))
 
     def hold_back(self, known: Collection[str]) -> None:
         """Versions whose id is none of `known` count as made now, which `save` keeps: who verifies has yet to get them
@@ -83,7 +100,7 @@ class Keyring:
         for row in PURPOSES:
             versions = self._all(row.name)
             counted = self.load(row.name)
-            kept = tuple(key for key in versions if counted.find(key.id) is not None)
+            kept = tuple(key for key in versions if key.is_retired or counted.find(key.id) is not None)
             if kept != versions or row.name in self._unsaved:
                 _write(self._path(row.name), [self._wrapped(key) for key in kept])
                 self._versions[row.name] = kept
@@ -98,7 +115,7 @@ class Keyring:
     def listing(self) -> list["KeyVersion"]:
         """What may be told of every version there is, by purpose and newest first."""
         return [
-            KeyVersion(row.name, key.id, key.created, key == self.load(row.name).current)
+            KeyVersion(row.name, key.id, key.created, key == self.load(row.name).current, key.is_retired)
             for row in PURPOSES
             for key in self._all(row.name)
         ]
@@ -165,6 +182,8 @@ class KeyVersion:
     created: float
     is_current: bool
     """It is the one that signs and encrypts now."""
+    is_retired: bool
+    """It is in nobody's hands: only what an older snapshot holds is proven with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,21 +193,26 @@ class _Version:
     id: str
     created: float
     wrapped: bytes
+    is_retired: bool = False
 
     def as_json(self) -> dict[str, str | float]:
-        return {"id": self.id, "created": self.created, "wrapped": base64.b64encode(self.wrapped).decode()}
+        shown: dict[str, str | float] = {
+            "id": self.id,
+            "created": self.created,
+            "wrapped": base64.b64encode(self.wrapped).decode(),
+        }
+        return {**shown, "retired": True} if self.is_retired else shown
 
     @classmethod
     def from_json(cls, value: Mapping[str, str | float]) -> "_Version":
         wrapped = base64.b64decode(str(value["wrapped"]), validate=True)
-        return cls(str(value["id"]), float(value["created"]), wrapped)
-
-    def bound_to(self, purpose: str) -> str:
-        return _bound_to(purpose, self.id, self.created)
+        return cls(str(value["id"]), float(value["created"]), wrapped, bool(value.get("retired")))
 
 
-def _bound_to(purpose: str, key_id: str, created: float) -> str:
-    return f"key/{purpose}/{key_id}/{created!r}"
+def _bound_to(purpose: str, version: Key | _Version) -> str:
+    """Also to whether it is retired, or who can write the file could hand it out again."""
+    state = "/retired" if version.is_retired else ""
+    return f"key/{purpose}/{version.id}/{version.created!r}{state}"
 
 
 def _master(material: bytes) -> Key:
@@ -198,14 +222,14 @@ def _master(material: bytes) -> Key:
 
 
 def _wrap(master: Key, key: Key, entropy: Entropy) -> _Version:
-    wrapped = seal(master, key.material, _bound_to(key.purpose, key.id, key.created), entropy)
-    return _Version(key.id, key.created, wrapped)
+    wrapped = seal(master, key.material, _bound_to(key.purpose, key), entropy)
+    return _Version(key.id, key.created, wrapped, key.is_retired)
 
 
 def _unwrap(masters: tuple[Key, ...], purpose: str, version: _Version) -> Key | None:
-    opened = (unseal(KeySet((master,)), version.wrapped, version.bound_to(purpose)) for master in masters)
+    opened = (unseal(KeySet((master,)), version.wrapped, _bound_to(purpose, version)) for master in masters)
     material = next((each for each in opened if each is not None), None)
-    return None if material is None else Key(purpose, version.id, version.created, material)
+    return None if material is None else Key(purpose, version.id, version.created, material, version.is_retired)
 
 
 def _read(path: Path) -> list[_Version]:

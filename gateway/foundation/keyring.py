@@ -48,7 +48,8 @@ class Purpose:
     """Seconds from a version's making to its first use."""
     overlap: float | None = None
     """Seconds that an older version stays good after another took its place; None: it is never dropped."""
-    is_rotatable: bool = True
+    retires: bool = False
+    """An older version goes out of all hands when it is said that nothing rests on it any more (`Keyring.retire`)."""
 
 
 PURPOSES: tuple[Purpose, ...] = (
@@ -93,8 +94,8 @@ PURPOSES: tuple[Purpose, ...] = (
         frozenset({"worker", "portal", "keeper"}),
         "seals what the store says of people, sessions, tokens and tenants",
         "whoever can write the store as well can make an administrator",
-        "not by this command: all rows have to be taken as they are, with `store reseal`",
-        is_rotatable=False,
+        "the keeper seals every row anew, and then the older one is in nobody's hands; it is kept for older snapshots",
+        retires=True,
     ),
     Purpose(
         "journal",
@@ -132,6 +133,8 @@ class Key:
     id: str
     created: float
     material: bytes
+    is_retired: bool = False
+    """In nobody's hands any more: kept on disk, for what an older snapshot holds."""
 
     def __repr__(self) -> str:
         return f"Key({self.purpose}/{self.id})"
@@ -202,6 +205,7 @@ def is_sealed_by(key: Key, sealed: bytes) -> bool:
 
 def live(purpose: Purpose, versions: Sequence[Key], now: float) -> KeySet:
     """Of all versions, newest first, those that count now. The only one there is counts at once."""
+    versions = [version for version in versions if not version.is_retired]
     settled = _settled(purpose, versions, now)
     kept = [versions[settled]]
     for newer, older in pairwise(versions[settled:]):

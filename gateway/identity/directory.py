@@ -46,7 +46,9 @@ class Directory:
     def __init__(
         self, reader: Reader, session_keys: KeySet, clock: Clock, metrics: Metrics, *, idle_seconds: float
     ) -> None:
-        self._reader, self.session_keys, self._clock = reader, session_keys, clock
+        self._reader, self._clock = reader, clock
+        self.session_keys = session_keys
+        """A rotation brings others."""
         self.idle_seconds = idle_seconds
         """A reload may change it."""
         self._follower = Follower(reader, clock, metrics, self._changed)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
-from gateway.identity.live_copy import LiveCopy, News, load_copy, read_news
+from gateway.identity.live_copy import LiveCopy, News, change_id, load_copy, read_news
 from gateway.metrics import Metrics
 from gateway.store import thread
+from gateway.store.past import SetBack
 from gateway.store.reader import Reader
 
 POLL_SECONDS = 0.25
@@ -124,7 +125,7 @@ class Follower:
         if news is None or not copy.fits(news):
             return await self._load(reopen=False)
         changed = copy.apply(news)
-        self._observe(news)
+        self._observe(news, changed)
         return changed
 
     async def _load(self, *, reopen: bool) -> frozenset[str]:
@@ -144,10 +145,11 @@ class Follower:
         self._is_lost = False
         return changed
 
-    def _observe(self, news: News) -> None:
+    def _observe(self, news: News, changed: frozenset[str]) -> None:
         now = self._clock.now()
         for change in news.changes:
-            self._metrics.observe("gateway_revocation_seconds", max(0.0, now - change.at))
+            if change_id(change) in changed:
+                self._metrics.observe("gateway_revocation_seconds", max(0.0, now - change.at))
 
     def _tidy(self) -> frozenset[str]:
         """The ids of what ended by time and was forgotten."""
@@ -164,8 +166,8 @@ class Follower:
 def _require_sound(fresh: LiveCopy, old: LiveCopy | None) -> None:
     """A store that doesn't add up is good for whoever remembers a better time, but for what has changed since. Raises
     StoreTampered."""
-    if old is not None and fresh.stamp < old.stamp:
-        raise StoreTampered("the store is older than it was: somebody has put back a copy")
+    if old is not None and not old.past.leads_to(fresh.past):
+        raise SetBack
     if fresh.adds_up and (old is not None or not fresh.is_locked):
         return
     if old is None:

@@ -47,7 +47,7 @@ class LiveCopy:
     """Built on the reader's thread, then only touched on the event loop."""
 
     def __init__(self, state: LiveState, version: int) -> None:
-        self.version, self.position, self.stamp = version, state.position, state.tally.stamp
+        self.version, self.position, self.past = version, state.position, state.tally.past
         self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
         self.broken = state.broken
         """Ids of what is not genuine, and counts as ended."""
@@ -55,7 +55,7 @@ class LiveCopy:
         """Ids of what is there, with a seal of ours, and is not what it was remembered to be."""
         self._elements = state.elements
         self._sum = sum(state.elements.values()) % MODULUS
-        self._gap = state.tally.live - self._sum
+        self._gap = state.tally.sums.live - self._sum
         """By how much the tally differs from all that is here: 0, unless the seals were changed."""
         self.tenants = state.tenants
         self.sessions: dict[str, Session] = {session.id: session for session in state.sessions}
@@ -114,8 +114,8 @@ class LiveCopy:
         if news.tally is None:
             return True
         changed = sum(element - self._elements.get(key, 0) for key, element in news.elements)
-        adds_up = (self._sum + changed + self._gap - news.tally.live) % MODULUS == 0
-        return adds_up and news.tally.stamp >= self.stamp
+        adds_up = (self._sum + changed + self._gap - news.tally.sums.live) % MODULUS == 0
+        return adds_up and self.past.leads_to(news.tally.past)
 
     def remember(self, older: "LiveCopy") -> frozenset[str]:
         """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""
@@ -132,21 +132,26 @@ class LiveCopy:
         return doubtful
 
     def apply(self, news: News) -> frozenset[str]:
-        """Step to the position of the news. The ids of all that changed."""
-        for session, live in self._undoubted(news.sessions):
+        """Step to the position of the news. The ids of what ended or changed: what was sealed anew did not."""
+        sessions, people = self._undoubted(news.sessions), self._undoubted(news.people)
+        tokens, tenants = self._undoubted(news.tokens), news.tenants
+        changed = {*_changed(self.people, people), *_changed(self.tokens, tokens)}
+        changed |= {session for session, live in sessions if not self._is_same(session, live)}
+        changed |= {tenant_id(name) for name, tenant in tenants if tenant is None or name not in self.tenants}
+        for session, live in sessions:
             self._put_session(session, live)
-        for person, found in self._undoubted(news.people):
+        for person, found in people:
             _put(self.people, person, found)
-        for token, service in self._undoubted(news.tokens):
+        for token, service in tokens:
             self._put_token(token, service)
-        for name, tenant in news.tenants:
+        for name, tenant in tenants:
             is_over = tenant is None or tenant_id(name) in self._doubtful
             self.tenants = self.tenants - {name} if is_over else self.tenants | {name}
         self._take_elements(news.elements)
         self.broken = self.broken - {key for key, _ in news.elements} | news.broken | self._doubtful
         self.version, self.position = news.version, news.position
-        self.stamp = self.stamp if news.tally is None else news.tally.stamp
-        return frozenset(change_id(change) for change in news.changes)
+        self.past = self.past if news.tally is None else news.tally.past
+        return frozenset(changed)
 
     def differences(self, newer: "LiveCopy") -> frozenset[str]:
         """The ids of all that is not the same in a copy that was loaded from nothing."""
@@ -169,8 +174,8 @@ class LiveCopy:
             self._put_token(token, None)
         return frozenset((*sessions, *tokens))
 
-    def _undoubted(self, found: tuple[tuple[str, Value | None], ...]) -> Iterator[tuple[str, Value | None]]:
-        return ((key, None if key in self._doubtful else value) for key, value in found)
+    def _undoubted(self, found: tuple[tuple[str, Value | None], ...]) -> tuple[tuple[str, Value | None], ...]:
+        return tuple((key, None if key in self._doubtful else value) for key, value in found)
 
     def _take_elements(self, elements: tuple[tuple[str, int], ...]) -> None:
         for key, element in elements:
@@ -178,6 +183,14 @@ class LiveCopy:
             if element:
                 self._elements[key] = element
         self._sum %= MODULUS
+
+    def _is_same(self, session: str, live: LiveSession | None) -> bool:
+        known = self.sessions.get(session)
+        if known is None or live is None:
+            return False
+        hashes = {token.token_hash for token in live.host_tokens}
+        used = live.session.last_used
+        return known._replace(last_used=used) == live.session and hashes == set(self._hashes_of.get(session, ()))
 
     def _host_tokens(self) -> dict[str, frozenset[bytes]]:
         return {session: frozenset(hashes) for session, hashes in self._hashes_of.items()}
@@ -225,10 +238,8 @@ def tenant_id(name: str) -> str:
 
 def _load(reader: Reader, news: News) -> News:
     """With the present values of all that changed."""
-    sessions = [(key, reader.load_session_by_id(key)) for key in _keys(news.changes, "session")]
-    people = [(key, reader.load_person(key)) for key in _keys(news.changes, "person")]
-    tokens = [(key, reader.load_token_by_id(key)) for key in _keys(news.changes, "token")]
-    tenants = [(key, reader.load_tenant(key)) for key in _keys(news.changes, "tenant")]
+    sessions, people = _load_kind(reader, news, "session"), _load_kind(reader, news, "person")
+    tokens, tenants = _load_kind(reader, news, "token"), _load_kind(reader, news, "tenant")
     found: list[tuple[str, Loaded[Any]]] = [
         *sessions,
         *people,
@@ -247,8 +258,9 @@ def _load(reader: Reader, news: News) -> News:
     )
 
 
-def _keys(changes: tuple[Change, ...], kind: ChangeKind) -> list[str]:
-    return list(dict.fromkeys(change.key for change in changes if change.kind == kind))
+def _load_kind(reader: Reader, news: News, kind: ChangeKind) -> list[tuple[str, Loaded[Any]]]:
+    keys = list(dict.fromkeys(change.key for change in news.changes if change.kind == kind))
+    return list(reader.load(kind, keys).items()) if keys else []
 
 
 def _put(values: dict[str, Value], key: str, value: Value | None) -> None:
@@ -256,6 +268,10 @@ def _put(values: dict[str, Value], key: str, value: Value | None) -> None:
         values.pop(key, None)
     else:
         values[key] = value
+
+
+def _changed(values: dict[str, Value], news: tuple[tuple[str, Value | None], ...]) -> Iterator[str]:
+    return (key for key, value in news if value is None or values.get(key) != value)
 
 
 def _unequal(old: dict[str, Value], new: dict[str, Value]) -> set[str]:

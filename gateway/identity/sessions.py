@@ -4,6 +4,7 @@ The first half belongs to somebody's transaction (a `Connection`); the second ha
 """
 
 import base64
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,10 +24,19 @@ from gateway.store.engine import Store
 from gateway.store.sessions import HostToken, Session
 
 GRACE_SECONDS = 120.0
-ENDED_AT_ONCE = 2000
+ENDED_AT_ONCE = 1000
 """Sessions in one transaction: others who write wait for a fraction of a second, however many there are to end."""
+PAUSE_SECONDS = 0.1
+"""Between two portions: who waits for the store looks again as often (sqlite3_busy_timeout), and would else starve."""
+
+Told = Callable[[int], None]
+"""Called with the number of sessions that a portion ended, before the next one begins: to have it recorded."""
 
 _NONCES_TRIED = 16
+
+
+def _untold(_: int) -> None:
+    """Nobody records the portions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +175,7 @@ def end_of_person(store: Store, name: str, why: str, clock: Clock) -> tuple[str,
     )
 
 
-def end_of_tenant(store: Store, tenant: str, why: str, clock: Clock) -> tuple[str, ...]:
+def end_of_tenant(store: Store, tenant: str, why: str, clock: Clock, told: Told = _untold) -> tuple[str, ...]:
     """Of everybody who is at home there or holds a grant that names it. Raises NotFound."""
 
     def work(connection: Connection) -> tuple[str, ...]:
@@ -173,11 +183,11 @@ def end_of_tenant(store: Store, tenant: str, why: str, clock: Clock) -> tuple[st
             raise NotFound(f"there is no tenant {tenant!r}")
         return sessions.end_of_tenant(connection, tenant, why, clock.now(), ENDED_AT_ONCE)
 
-    return _in_portions(store, work)
+    return _in_portions(store, work, told)
 
 
-def end_all(store: Store, why: str, clock: Clock) -> tuple[str, ...]:
-    return _in_portions(store, lambda connection: sessions.end_all(connection, why, clock.now(), ENDED_AT_ONCE))
+def end_all(store: Store, why: str, clock: Clock, told: Told = _untold) -> tuple[str, ...]:
+    return _in_portions(store, lambda connection: sessions.end_all(connection, why, clock.now(), ENDED_AT_ONCE), told)
 
 
 def end_idle(store: Store, idle_seconds: float, clock: Clock) -> tuple[str, ...]:
@@ -193,7 +203,7 @@ def end_idle(store: Store, idle_seconds: float, clock: Clock) -> tuple[str, ...]
     return _in_portions(store, work)
 
 
-def _in_portions(store: Store, end: Callable[[Connection], tuple[str, ...]]) -> tuple[str, ...]:
+def _in_portions(store: Store, end: Callable[[Connection], tuple[str, ...]], told: Told = _untold) -> tuple[str, ...]:
     """Each in a transaction of its own, until there is nothing left. Raises StoreUnavailable, with how many were ended
     before: those stay ended, and it is to be done again."""
     ended: list[str] = []
@@ -207,6 +217,8 @@ def _in_portions(store: Store, end: Callable[[Connection], tuple[str, ...]]) -> 
         ended += some
         if len(some) < ENDED_AT_ONCE:
             return tuple(ended)
+        told(len(some))
+        time.sleep(PAUSE_SECONDS)
 
 
 def record_uses(store: Store, uses: Mapping[str, float]) -> None:

@@ -5,13 +5,15 @@ tally with it. What was not genuine before is declared void instead, so that our
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert
 
 from gateway.foundation.errors import StoreTampered
 from gateway.store import factors, people, seals, sessions, tenants, tokens
-from gateway.store.seals import KINDS, LIVE, MODULUS, NOTHING, Content, Held, Kind, Stamp, Tally
+from gateway.store.past import Past, SetBack
+from gateway.store.seals import KINDS, NOTHING, Content, Held, Kind, Sums, Tally
 from gateway.store.tables import SEALS
 
 Contents = Callable[[Connection, Sequence[str] | None], Mapping[str, Content]]
@@ -36,58 +38,42 @@ class Ledger:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._before: dict[tuple[Kind, str], Held | None] = {}
-        """What was held for a content; None if it was not genuine."""
+        self._before: dict[tuple[Kind, str], bool] = {}
+        """Whether a content was genuine."""
+        self.past: Past | None = None
 
     def mark(self, kind: Kind, keys: Iterable[str]) -> None:
         new = [key for key in dict.fromkeys(keys) if (kind, key) not in self._before]
         for key, held, content in _with_contents(self._connection, kind, new):
-            is_genuine = held.fits(seals.seals_of(self._connection), content)
-            self._before[kind, key] = held if is_genuine else None
+            self._before[kind, key] = held.fits(seals.seals_of(self._connection), content)
 
     def was_genuine(self, kind: Kind, key: str) -> bool | None:
-        return None if (kind, key) not in self._before else self._before[kind, key] is not None
+        return self._before.get((kind, key))
 
     def settle(self) -> None:
-        """Raises StoreTampered if there is no tally to write to."""
+        """Raises StoreTampered if there is no tally to write to, or an older one than this process has seen."""
         if not self._before:
             return
-        tally = seals.tally(self._connection)
-        sums = {"factors": tally.factors, "live": tally.live}
+        tally = seals.newest_tally(self._connection)
         for kind, keys in seals.by_kind(self._before).items():
-            sums["live" if kind in LIVE else kind] += self._settle(kind, keys)
-        revision = tally.stamp.revision + 1
-        seals.write_tally(
-            self._connection,
-            replace(
-                tally,
-                stamp=Stamp(tally.stamp.epoch, revision),
-                live=sums["live"] % MODULUS,
-                factors=sums["factors"] % MODULUS,
-            ),
-        )
+            self._settle(kind, keys, tally.sums)
+        seals.extend(self._connection, tally)
 
-    def _settle(self, kind: Kind, keys: list[str]) -> int:
-        """What the tally grows by."""
-        connection, with_key, grown = self._connection, seals.seals_of(self._connection), 0
-        was_genuine = {key: held for key in keys if (held := self._before[kind, key]) is not None}
+    def _settle(self, kind: Kind, keys: list[str], sums: Sums) -> None:
+        """What was not genuine is left with nothing but the word that it is void."""
+        connection, with_key = self._connection, seals.seals_of(self._connection)
         new: list[dict[str, object]] = []
-        for key, _, content in _with_contents(connection, kind, list(was_genuine)):
-            after = Held(None if content is None else with_key.of(content))
-            grown += after.element(with_key) - was_genuine[key].element(with_key)
-            if after.seal is not None:
-                new.append({"kind": kind, "key": key, "seal": after.seal})
-        for some in _batched(list(was_genuine)):
-            connection.execute(delete(SEALS).where(SEALS.c.kind == kind, SEALS.c.key.in_(some)))
-        broken = [key for key in keys if key not in was_genuine]
-        for key, held, _ in _with_contents(connection, kind, broken):
-            if held.void is None:
-                void = with_key.void(kind, key)
-                grown += with_key.element(void)
-                new.append({"kind": seals.void_kind(kind), "key": key, "seal": void})
+        for key, held, content in _with_contents(connection, kind, keys):
+            after = Held(None, with_key.void(kind, key))
+            if self._before[kind, key]:
+                after = Held(None if content is None else with_key.of(content))
+            sums.add(kind, key, after.element(with_key) - held.element(with_key))
+            rows = ((kind, after.seal), (seals.void_kind(kind), after.void))
+            new.extend({"kind": row, "key": key, "seal": sealed} for row, sealed in rows if sealed is not None)
+        for some in _batched(keys):
+            connection.execute(delete(SEALS).where(SEALS.c.kind.in_(seals.row_kinds((kind,))), SEALS.c.key.in_(some)))
         if new:
             connection.execute(insert(SEALS), new)
-        return grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +94,11 @@ class Findings:
 
 def inspect(connection: Connection) -> Findings:
     with_key = seals.seals_of(connection)
-    sums, broken = {"factors": 0, "live": 0}, list[tuple[Kind, str]]()
+    sums, broken = Sums(), list[tuple[Kind, str]]()
     for kind in KINDS:
         held, contents = seals.held(connection, kind), CONTENTS[kind](connection, None)
-        sums["live" if kind in LIVE else kind] += sum(each.element(with_key) for each in held.values())
+        for key, each in held.items():
+            sums.add(kind, key, each.element(with_key))
         for key in sorted(held.keys() | contents.keys()):
             if not held.get(key, NOTHING).fits(with_key, contents.get(key)):
                 broken.append((kind, key))
@@ -119,35 +106,47 @@ def inspect(connection: Connection) -> Findings:
         tally = seals.tally(connection)
     except StoreTampered:
         return Findings(None, adds_up=False, broken=tuple(broken))
-    adds_up = (sums["live"] % MODULUS, sums["factors"] % MODULUS) == (tally.live, tally.factors)
-    return Findings(tally, adds_up, tuple(broken))
+    return Findings(tally, sums == tally.sums, tuple(broken))
 
 
-def reseal(connection: Connection, stamp: Stamp) -> int:
-    """Take everything as it is, at this stamp: at the upgrade from a version without seals, and when an operator says
-    so. How many contents."""
+def reseal(connection: Connection, past: Past) -> int:
+    """Take everything as it is, and as having come this far: at the upgrade from a version without seals, and when an
+    operator says so. How many contents."""
     with_key = seals.seals_of(connection)
     connection.execute(delete(SEALS))
-    sums, count = {"factors": 0, "live": 0}, 0
+    sums, count = Sums(), 0
     for kind in KINDS:
         sealed = {key: with_key.of(content) for key, content in CONTENTS[kind](connection, None).items()}
         if sealed:
             rows = [{"kind": kind, "key": key, "seal": seal} for key, seal in sealed.items()]
             connection.execute(insert(SEALS), rows)
-        sums["live" if kind in LIVE else kind] += with_key.total(sealed.values())
+        for key, seal in sealed.items():
+            sums.add(kind, key, with_key.element(seal))
         count += len(sealed)
-    seals.write_tally(connection, Tally(stamp, sums["live"] % MODULUS, sums["factors"] % MODULUS))
+    seals.write_tally(connection, Tally(past, sums))
     return count
 
 
 def lock(connection: Connection) -> None:
-    """Whoever has no memory of a better time refuses the store from now on. A lost tally is a lock already."""
+    """Whoever has no memory of a better time refuses the store from now on. A lost tally is a lock already. Raises
+    SetBack."""
     try:
-        tally = seals.tally(connection)
+        tally = seals.newest_tally(connection)
+    except SetBack:
+        raise
     except StoreTampered:
         return
-    stamp = Stamp(tally.stamp.epoch, tally.stamp.revision + 1)
-    seals.write_tally(connection, replace(tally, stamp=stamp, is_locked=True))
+    seals.extend(connection, replace(tally, is_locked=True))
+
+
+def disown(connection: Connection, remembered: Past) -> None:
+    """An older state that was put back is refused by everybody from now on, also by those who remember less: it is
+    locked, and nobody has ever written there."""
+    with suppress(StoreTampered):
+        tally = seals.tally(connection)
+        if tally.past.writers and not remembered.leads_to(tally.past):
+            past = Past(tally.stamp, {})
+            seals.write_tally(connection, replace(tally, past=past, is_locked=True))
 
 
 def _with_contents(

@@ -6,15 +6,17 @@ was, as with every database.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.store import authority
 from gateway.store.authority import Ledger
 from gateway.store.faults import mapped
+from gateway.store.past import Memory, Past, SetBack
 from gateway.store.seals import Seals
 from gateway.store.sqlite import Sqlite
 from gateway.store.thread import IsAbandoned, JobThread
@@ -67,8 +69,10 @@ class Store:
 
     def __init__(self, backend: Backend, seals: Seals, *, read_only: bool = False) -> None:
         self.backend, self.seals = backend, seals
-        self._engine = backend.engine(read_only=read_only).execution_options(seals=seals)
-        self._reading = backend.engine(read_only=True).execution_options(seals=seals)
+        """Others may take the place of `seals`: a transaction ends with those that it began with."""
+        self._memory = Memory()
+        self._engine = backend.engine(read_only=read_only).execution_options(memory=self._memory)
+        self._reading = backend.engine(read_only=True).execution_options(memory=self._memory)
         self._thread = JobThread("store")
 
     @classmethod
@@ -104,15 +108,44 @@ class Store:
         """`read` on the store's thread; StoreUnavailable after `deadline` seconds."""
         return await self._thread.ask(lambda abandoned: self._transact(self._reading, work, abandoned), deadline)
 
+    @property
+    def past(self) -> Past:
+        """How far this process has seen the store come."""
+        return self._memory.past
+
+    @property
+    def writer(self) -> str:
+        """By what name others remember that this process has written."""
+        return self._memory.writer
+
+    def remember(self, past: Past) -> None:
+        """How far somebody else has seen it come. Raises StoreTampered if both can't be."""
+        self._memory.note(past)
+
     def _transact(self, engine: Engine, work: Work[Result], is_abandoned: IsAbandoned) -> Result:
-        with mapped():
-            self.backend.check()
-            with engine.begin() as connection:
-                ledger = Ledger(connection)
-                if engine is self._engine:
-                    connection.execution_options(ledger=ledger)
-                result = work(connection)
-                ledger.settle()
-                if is_abandoned():
-                    raise StoreUnavailable("nobody waits for this any more: rolled back")
-                return result
+        try:
+            with mapped():
+                self.backend.check()
+                with engine.connect() as connection, connection.begin() as transaction:
+                    ledger = Ledger(connection)
+                    connection.execution_options(seals=self.seals)
+                    # Read after the transaction's begin and before it has seen anything.
+                    if engine is self._engine:
+                        connection.execution_options(ledger=ledger, past=self._memory.settled())
+                    else:
+                        connection.execution_options(past=self._memory.past)
+                    result = work(connection)
+                    ledger.settle()
+                    if is_abandoned():
+                        raise StoreUnavailable("nobody waits for this any more: rolled back")
+                    with self._memory.committing(ledger.past):
+                        transaction.commit()
+                    return result
+        except SetBack:
+            self._disown()
+            raise
+
+    def _disown(self) -> None:
+        with suppress(StoreUnavailable), mapped(), self._engine.begin() as connection:
+            connection.execution_options(seals=self.seals)
+            authority.disown(connection, self._memory.settled())

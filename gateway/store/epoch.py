@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, delete, select, update
 
 from gateway.store import seals, sessions, tokens
-from gateway.store.seals import Stamp
+from gateway.store.past import Past, Stamp
 from gateway.store.tables import AUTHENTICATORS, ENROLMENTS, HAND_OVERS, PENDING
 
 RESTORED = "restored"
@@ -47,7 +47,7 @@ def begin(connection: Connection, now: float, replaced: Remains | None, *, at_le
     _spend_codes(connection, now, replaced)
     before = seals.tally(connection)
     number = max(at_least, before.stamp.epoch + 1, replaced.epoch + 1 if replaced else 0)
-    seals.write_tally(connection, replace(before, stamp=Stamp(number, before.stamp.revision)))
+    seals.write_tally(connection, replace(before, past=Past(Stamp(number, before.stamp.revision), {})))
     return number
 
 

@@ -147,8 +147,8 @@ def has_any(connection: Connection, person: str) -> bool:
 
 
 def are_genuine(connection: Connection, person: str) -> bool:
-    """Whether we have written them, and the open link, as they are. Raises StoreTampered if all may be older."""
-    seals.require_unlocked(connection)
+    """Whether we have written them, and the open link, as they are. Raises StoreTampered if they may be older ones."""
+    seals.require_newest(connection, person)
     return seals.is_genuine(connection, "factors", person, contents(connection, (person,)).get(person))
 
 

@@ -5,16 +5,18 @@ and nothing here makes it good again. That is for an operator: `store reseal`, o
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from gateway.foundation.errors import StoreTampered
+from gateway.foundation.errors import GatewayError, StoreTampered
 from gateway.store import authority, seals
 from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
-from gateway.store.seals import Kind, Stamp
+from gateway.store.past import NEVER, Past, SetBack, Stamp
+from gateway.store.seals import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ def prepare(store: Store, anchor: Anchor) -> Report:
         return Report(problem=str(fault))
     report = review(store, anchor)
     if seen is None and report.problem is None:
-        stamp = store.read(seals.tally).stamp
-        if stamp.revision > 0:
+        past = store.read(seals.tally).past
+        if past.stamp.revision > 0:
             return Report(problem=f"{anchor.path} is gone: whether the store is an older one can't be told")
-        anchor.write(stamp)
+        anchor.write(past)
     return Report(sealed or None, report.problem, report.broken)
 
 
@@ -50,46 +52,56 @@ def review(store: Store, anchor: Anchor) -> Report:
         store.run(authority.lock)
     if damage is not None:
         return Report(problem=f"{_UNSOUND} ({damage})", broken=found.broken)
-    if not found.is_sound:
-        return Report(problem=_UNSOUND, broken=found.broken)
-    return Report(problem=follow(store, anchor), broken=found.broken)
+    problem = follow(store, anchor)
+    if not found.is_sound and problem != _OLDER:
+        problem = _UNSOUND
+    return Report(problem=problem, broken=found.broken)
 
 
 def follow(store: Store, anchor: Anchor) -> str | None:
     """Note how far the store has come. Why nobody may use it, if it went back. Raises GatewayError."""
+    seen = None
     try:
-        stamp, seen = store.read(seals.tally).stamp, anchor.read()
+        seen = anchor.read()
+        store.remember(seen or NEVER)
+        store.read(seals.newest_tally)
+    except SetBack:
+        if seen != store.past:
+            # What this process remembers would end with it.
+            with suppress(GatewayError):
+                anchor.write(store.past)
+        return _OLDER
     except StoreTampered as fault:
         return str(fault)
-    if seen is not None and stamp < seen:
-        return f"the store is older than it was (epoch {stamp.epoch}, revision {stamp.revision}): {_BACK}"
-    if seen is not None and stamp > seen:
-        anchor.write(stamp)
+    if seen is not None and seen != store.past:
+        anchor.write(store.past)
     return None
 
 
 def reseal(store: Store, anchor: Anchor) -> int:
     """Take the store as it is. How many contents. Raises GatewayError."""
-    known = [each for each in (_quietly(anchor), store.read(_stamp)) if each is not None]
-    last = max(known, default=Stamp(1, 0))
-    stamp = Stamp(last.epoch, last.revision + 1)
-    count = store.run(lambda connection: authority.reseal(connection, stamp))
-    anchor.write(stamp)
+    past = store.past.joined(Past(Stamp(1, 0), {}))
+    for known in (_quietly(anchor), store.read(_past)):
+        past = past if known is None else past.joined(known)
+    past = past.extended(store.writer)
+    count = store.run(lambda connection: authority.reseal(connection, past))
+    anchor.write(past)
     return count
 
 
 _BACK = "put back a copy with `snapshot restore`, or take it as it is with `store reseal`"
+_OLDER = f"{SetBack()}: {_BACK}"
 _UNSOUND = f"the store was changed by somebody without our key, and may hold what is over: {_BACK}"
 
 
-def _stamp(connection: Connection) -> Stamp | None:
+def _past(connection: Connection) -> Past | None:
     try:
-        return seals.tally(connection).stamp
+        return seals.tally(connection).past
     except StoreTampered:
         return None
 
 
-def _quietly(anchor: Anchor) -> Stamp | None:
+def _quietly(anchor: Anchor) -> Past | None:
     try:
         return anchor.read()
     except StoreTampered:

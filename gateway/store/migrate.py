@@ -15,7 +15,7 @@ from gateway.foundation.errors import GatewayError, StoreTampered, StoreUnavaila
 from gateway.store import authority
 from gateway.store.engine import Store
 from gateway.store.faults import mapped
-from gateway.store.seals import Stamp
+from gateway.store.past import Past, Stamp
 from gateway.store.tables import META
 
 _BEFORE_SEALS = (None, "0001")
@@ -77,7 +77,9 @@ def _upgrade(connection: Connection, *, is_known: bool) -> int:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-    return 0 if is_sealed else authority.reseal(connection, Stamp(_epoch_before_seals(connection), revision=0))
+    return (
+        0 if is_sealed else authority.reseal(connection, Past(Stamp(_epoch_before_seals(connection), revision=0), {}))
+    )
 
 
 def _epoch_before_seals(connection: Connection) -> int:

@@ -6,11 +6,11 @@ One call at a time: a second one that comes while the first is stuck is refused 
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -31,6 +31,8 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 PATIENCE = 0.5
+_AT_ONCE = 500
+"""Keys in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ class Reader:
     """A reader never sees its own past: after `reopen` its holder must forget everything that it loaded before."""
 
     def __init__(self, url: str, state_dir: Path, seals: Seals) -> None:
-        self._url, self._state_dir, self._seals = url, state_dir, seals
+        self._url, self._state_dir = url, state_dir
+        self.seals = seals
+        """Others may take their place: a transaction ends with those that it began with."""
         self._turn = threading.RLock()
         self._thread = JobThread("store-reader")
         with mapped():
@@ -107,6 +111,7 @@ class Reader:
         with self._my_turn():
             self._backend.check()
             with self._connection.begin():
+                self._connection.execution_options(seals=self.seals)
                 yield
 
     def data_version(self) -> int:
@@ -127,40 +132,39 @@ class Reader:
         with _no_collection():
             return self._read(lambda connection: live_state(connection, now))
 
+    def load(self, kind: Kind, keys: Sequence[str]) -> dict[str, Loaded[Any]]:
+        """Each as it is now, all at one moment: `LiveSession`, `Person`, `ServiceToken` or `Tenant`. What ended, was
+        removed, revoked or closed is None; a disabled person, and what is over by time, is for the caller to see."""
+        present, content = _PRESENT[kind]
+
+        def work(connection: Connection) -> dict[str, Loaded[Any]]:
+            with_key, found = seals.seals_of(connection), dict[str, Loaded[Any]]()
+            for start in range(0, len(keys), _AT_ONCE):
+                some = keys[start : start + _AT_ONCE]
+                values, held = present(connection, some), seals.held(connection, kind, some)
+                for key in some:
+                    value, its = values.get(key), held.get(key, seals.NOTHING)
+                    is_genuine = its.fits(with_key, None if value is None else content(value))
+                    found[key] = Loaded(value if is_genuine else None, its.element(with_key), not is_genuine)
+            return found
+
+        return self._read(work)
+
     def load_session_by_id(self, session: str) -> Loaded[LiveSession]:
-        """An ended one is None; `until` is for the caller to see."""
-        return self._load("session", session, _live_session, lambda live: sessions.content(*live))
+        return self.load("session", (session,))[session]
 
     def load_person(self, person: str) -> Loaded[Person]:
-        """Also a disabled one, marked so; a removed one is None."""
-        return self._load("person", person, _person, people.content)
+        return self.load("person", (person,))[person]
 
     def load_token_by_id(self, token: str) -> Loaded[ServiceToken]:
-        """A revoked one is None; `expires_at` is for the caller to see."""
-        return self._load("token", token, _token, tokens.content)
+        return self.load("token", (token,))[token]
 
     def load_tenant(self, name: str) -> Loaded[Tenant]:
-        """A closed one is None."""
-        return self._load("tenant", name, _tenant, tenants.content)
+        return self.load("tenant", (name,))[name]
 
     def last_used(self, session: str) -> float | None:
         query = select(ACTIVITY.c.last_used).where(ACTIVITY.c.session == session)
         return self._read(lambda connection: connection.execute(query).scalar_one_or_none())
-
-    def _load(
-        self,
-        kind: Kind,
-        key: str,
-        load: Callable[[Connection, str], Value | None],
-        content: Callable[[Value], Content | None],
-    ) -> Loaded[Value]:
-        def work(connection: Connection) -> Loaded[Value]:
-            value = load(connection, key)
-            held = seals.held(connection, kind, (key,)).get(key, seals.NOTHING)
-            is_genuine = held.fits(self._seals, None if value is None else content(value))
-            return Loaded(value if is_genuine else None, held.element(self._seals), not is_genuine)
-
-        return self._read(work)
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         with self._my_turn():
@@ -181,7 +185,7 @@ class Reader:
 
     def _open(self) -> None:
         there = backend(self._url, self._state_dir)
-        engine = there.engine(read_only=True).execution_options(seals=self._seals)
+        engine = there.engine(read_only=True)
         self._connection = engine.connect()
         self._backend, self._engine = there, engine
 
@@ -204,20 +208,24 @@ def seal_id(kind: Kind, key: str) -> str:
 
 
 def live_state(connection: Connection, now: float) -> LiveState:
-    """All seals are computed here, and not read: if they are the tally's sum, nothing was tampered with."""
+    """All seals are computed here before any is read: if they are the tally's sum, nothing was tampered with."""
     with_key, tally = seals.seals_of(connection), seals.tally(connection)
     unended = sessions.unended(connection)
     everybody, services = people.present(connection), tokens.unrevoked(connection)
     opened = [tenant for tenant in tenants.listing(connection) if tenant.closed_at is None]
-    computed = {seal_id("tenant", tenant.name): with_key.of(tenants.content(tenant)) for tenant in opened}
-    computed |= {person.id: with_key.of(people.content(person) or ()) for person in everybody}
-    computed |= {token.id: with_key.of(tokens.content(token)) for token in services}
-    computed |= {session.id: with_key.of(sessions.content(session, held)) for session, held in unended}
-    elements = {key: with_key.element(sealed) for key, sealed in computed.items()}
-    adds_up, broken = sum(elements.values()) % MODULUS == tally.live, frozenset[str]()
+
+    def contents() -> Iterator[tuple[str, Content]]:
+        yield from ((seal_id("tenant", tenant.name), tenants.content(tenant)) for tenant in opened)
+        yield from ((person.id, people.content(person) or ()) for person in everybody)
+        yield from ((token.id, tokens.content(token)) for token in services)
+        yield from ((session.id, sessions.content(session, held)) for session, held in unended)
+
+    elements = {key: with_key.element(with_key.of(content)) for key, content in contents()}
+    adds_up, broken = sum(elements.values()) % MODULUS == tally.sums.live, frozenset[str]()
     if not adds_up:
-        elements, broken = _compared(connection, computed)
-        adds_up = sum(elements.values()) % MODULUS == tally.live
+        # Somebody else has written, or the key is being rotated.
+        elements, broken = _compared(connection, dict(contents()))
+        adds_up = sum(elements.values()) % MODULUS == tally.sums.live
     live = [each for each in unended if each.session.until > now and each.session.id not in broken]
     return LiveState(
         position=changes.position(connection),
@@ -233,35 +241,42 @@ def live_state(connection: Connection, now: float) -> LiveState:
     )
 
 
-def _compared(connection: Connection, computed: dict[str, bytes]) -> tuple[dict[str, int], frozenset[str]]:
+def _compared(connection: Connection, contents: Mapping[str, Content]) -> tuple[dict[str, int], frozenset[str]]:
     """What each thing adds to the tally by the seals that are there, and what they don't fit."""
     with_key = seals.seals_of(connection)
     held = {seal_id(kind, key): each for kind in LIVE for key, each in seals.held(connection, kind).items()}
     elements = {key: each.element(with_key) for key, each in held.items()}
-    broken = {
-        key
-        for key in held.keys() | computed.keys()
-        if (found := held.get(key, seals.NOTHING)).seal != computed.get(key) or found.void is not None
-    }
-    return elements, frozenset(broken)
+    keys = held.keys() | contents.keys()
+    fits = {key for key in keys if held.get(key, seals.NOTHING).fits(with_key, contents.get(key))}
+    return elements, frozenset(keys - fits)
 
 
 def _is_over(token: ServiceToken, now: float) -> bool:
     return token.expires_at is not None and token.expires_at <= now
 
 
-def _live_session(connection: Connection, session: str) -> LiveSession | None:
-    return next(iter(sessions.unended(connection, (session,))), None)
+def _sessions(connection: Connection, keys: Sequence[str]) -> dict[str, LiveSession]:
+    return {live.session.id: live for live in sessions.unended(connection, keys)}
 
 
-def _person(connection: Connection, person: str) -> Person | None:
-    return next(iter(people.present(connection, (person,))), None)
+def _people(connection: Connection, keys: Sequence[str]) -> dict[str, Person]:
+    return {person.id: person for person in people.present(connection, keys)}
 
 
-def _token(connection: Connection, token: str) -> ServiceToken | None:
-    return next(iter(tokens.unrevoked(connection, (token,))), None)
+def _tokens(connection: Connection, keys: Sequence[str]) -> dict[str, ServiceToken]:
+    return {token.id: token for token in tokens.unrevoked(connection, keys)}
 
 
-def _tenant(connection: Connection, name: str) -> Tenant | None:
-    found = tenants.find(connection, name)
-    return None if found is None or found.closed_at is not None else found
+def _tenants(connection: Connection, keys: Sequence[str]) -> dict[str, Tenant]:
+    return {name: found for name in keys if (found := tenants.find(connection, name)) and found.closed_at is None}
+
+
+_PRESENT: Mapping[
+    Kind, tuple[Callable[[Connection, Sequence[str]], dict[str, Any]], Callable[[Any], Content | None]]
+] = {
+    "session": (_sessions, lambda live: sessions.content(*live)),
+    "person": (_people, people.content),
+    "token": (_tokens, tokens.content),
+    "tenant": (_tenants, tenants.content),
+}
+"""How those of some keys that live are loaded, and what is sealed of one."""

@@ -7,23 +7,27 @@ from somebody else leaves a content that its seal doesn't fit, and whoever reads
 A content could be put back together with its seal, or both be deleted. So the *tally*, one encrypted row, holds the sum
 of all seals: a multiset hash (MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, 2003). Neither what a seal
 adds nor the sum can be seen without the key: otherwise old seals could be looked for that make up for each other
-(Wagner, 2002). The tally also counts its own changes, so that an older store is told from a newer one.
+(Wagner, 2002). The tally also says how far the store has come (`past`), so that an older one is told from a newer one.
 
 A content that was tampered with stays broken, whatever our own code writes to it afterwards: it is declared void by a
 row of its own, until an operator says otherwise (`authority.reseal`).
+
+A seal says which version of the key has made it. After a rotation each content is sealed anew by a transaction like any
+other (`store.rotation`): what was put back or forged meanwhile leaves the same gap between seals and tally as ever.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from sqlalchemy import Connection, select
 
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
-from gateway.foundation.keyring import KeySet, seal, unseal
+from gateway.foundation.keyring import Key, KeySet, is_sealed_by, seal, unseal
+from gateway.store.past import Past, SetBack, Stamp
 from gateway.store.tables import SEALS, TALLY
 
 Kind = Literal["person", "session", "token", "tenant", "factors"]
@@ -37,65 +41,113 @@ its literal in ASCII, which tells any two apart and is the same for every versio
 
 MODULUS = 1 << 256
 _VOID = "void:"
+_TALLY = "tally/3"
+"""What it is bound to, by its format."""
+_NOBODY = "usr_00"
+_LAST_CHARACTER = "\U0010ffff"
 
 
-class Stamp(NamedTuple):
-    """Of two stores, or two moments of one, the later has the larger."""
+@dataclass(slots=True)
+class Sums:
+    """What the seals add up to. Those of factors by `share`, so that one person's are proven by a few hundred seals."""
 
-    epoch: int
-    revision: int
-    """How many transactions have changed authority."""
+    live: int = 0
+    """Of what workers hold copies of."""
+    factors: MutableMapping[str, int] = field(default_factory=dict)
+    """Shares that hold nothing are missing."""
+
+    def add(self, kind: "Kind", key: str, element: int) -> None:
+        if kind in LIVE:
+            self.live = (self.live + element) % MODULUS
+            return
+        of = share(key)
+        self.factors[of] = (self.factors.get(of, 0) + element) % MODULUS
+        if not self.factors[of]:
+            del self.factors[of]
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    stamp: Stamp
-    live: int
-    """Sum of the seals of what workers hold copies of."""
-    factors: int
+    past: Past
+    sums: Sums
     is_locked: bool = False
     """It did not add up once: nobody who has no memory of a better time uses this store."""
 
+    @property
+    def stamp(self) -> Stamp:
+        return self.past.stamp
 
-class Seals:
-    """The key `seal` at work. Not rotated: all seals are of its newest version."""
 
-    def __init__(self, keys: KeySet) -> None:
-        self._keys = keys
-        self._seal = blake2b(key=keys.current.derive("row-seal"), digest_size=32)
-        self._element = blake2b(key=keys.current.derive("row-element"), digest_size=32)
+class _Version:
+    """One version of the key at work."""
 
-    def __repr__(self) -> str:
-        return f"Seals({self._keys.current!r})"
+    def __init__(self, key: Key) -> None:
+        self.prefix = key.id.encode() + b"."
+        self._seal = blake2b(key=key.derive("row-seal"), digest_size=32)
+        self._element = blake2b(key=key.derive("row-element"), digest_size=32)
 
     def of(self, content: Content) -> bytes:
         mac = self._seal.copy()
         mac.update(ascii(content).encode("ascii"))
-        return mac.digest()
+        return self.prefix + mac.digest()
+
+    def element(self, sealed: bytes) -> int:
+        mac = self._element.copy()
+        mac.update(sealed)
+        return int.from_bytes(mac.digest(), "big")
+
+
+class Seals:
+    """The key `seal` at work: its current version seals, and all that are in hand verify."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+        self._versions = {version.prefix: version for version in map(_Version, keys.keys)}
+        self._current = next(iter(self._versions.values()))
+
+    def __repr__(self) -> str:
+        return f"Seals({self._keys.current!r})"
+
+    @property
+    def prefix(self) -> bytes:
+        """What every seal of the current version begins with."""
+        return self._current.prefix
+
+    def of(self, content: Content) -> bytes:
+        return self._current.of(content)
+
+    def fits(self, sealed: bytes, content: Content) -> bool:
+        version = self._version_of(sealed)
+        return version is not None and version.of(content) == sealed
 
     def void(self, kind: Kind, key: str) -> bytes:
         return self.of((_VOID, kind, key))
 
     def element(self, sealed: bytes) -> int:
-        """What a seal adds to the tally."""
-        mac = self._element.copy()
-        mac.update(sealed)
-        return int.from_bytes(mac.digest(), "big")
+        """What a seal adds to the tally. What no version in hand has made adds what nobody can foresee."""
+        return (self._version_of(sealed) or self._current).element(sealed)
 
     def total(self, seals: Iterable[bytes]) -> int:
         return sum(map(self.element, seals)) % MODULUS
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether it says that the current version has sealed or wrapped it."""
+        return is_sealed_by(self._keys.current, sealed)
 
     def wrap(self, value: object, bound_to: str) -> bytes:
         """A value of JSON, encrypted for one place."""
         return seal(self._keys.current, json.dumps(value).encode("ascii"), bound_to, SystemEntropy())
 
-    def unwrap(self, sealed: bytes, bound_to: str) -> list[int]:
+    def unwrap(self, sealed: bytes, bound_to: str) -> Any:
         """Raises StoreTampered for what `wrap` did not make for this place."""
         opened = unseal(self._keys, sealed, bound_to)
         if opened is None:
             raise StoreTampered(f"the {bound_to} of the store was not written with our key")
-        value: list[int] = json.loads(opened)
+        value: Any = json.loads(opened)
         return value
+
+    def _version_of(self, sealed: bytes) -> _Version | None:
+        return self._versions.get(sealed[: sealed.find(b".") + 1])
 
 
 def seals_of(connection: Connection) -> Seals:
@@ -124,7 +176,9 @@ class Held:
         """Whether this is what we have left there. No content has no seal."""
         if self.void is not None:
             return False
-        return self.seal == (None if content is None else seals.of(content))
+        if self.seal is None or content is None:
+            return self.seal is None and content is None
+        return seals.fits(self.seal, content)
 
     def element(self, seals: Seals) -> int:
         return seals.total(each for each in (self.seal, self.void) if each is not None)
@@ -147,6 +201,9 @@ def held(connection: Connection, kind: Kind, keys: Sequence[str] | None = None) 
 class Marker(Protocol):
     """What a transaction remembers of contents before it changes them. `authority.Ledger` is the one there is."""
 
+    past: Past | None
+    """How far the store comes with it, if it changes authority."""
+
     def mark(self, kind: Kind, keys: Iterable[str]) -> None:
         """Before the first change of these."""
 
@@ -165,24 +222,66 @@ def is_genuine(connection: Connection, kind: Kind, key: str, content: Content | 
 
 def tally(connection: Connection) -> Tally:
     """Raises StoreTampered."""
-    sealed = connection.execute(select(TALLY.c.sealed)).scalar_one_or_none()
+    sealed = sealed_tally(connection)
     if sealed is None:
         raise StoreTampered("the store has lost its tally")
-    epoch, revision, live, factors, is_locked = seals_of(connection).unwrap(sealed, "tally")
-    return Tally(Stamp(epoch, revision), live, factors, bool(is_locked))
+    stamp, writers, live, factors, is_locked = seals_of(connection).unwrap(sealed, _TALLY)
+    return Tally(Past(Stamp(*stamp), writers), Sums(live, factors), is_locked)
+
+
+def newest_tally(connection: Connection) -> Tally:
+    """Of a `Store`'s connection: nothing that its process has seen may be missing. Raises StoreTampered."""
+    found, options = tally(connection), connection.get_execution_options()
+    if not options["past"].leads_to(found.past):
+        raise SetBack
+    if "ledger" not in options:
+        # Whoever may write sees their own work, too, which nobody may remember before it is committed.
+        options["memory"].note(found.past)
+    return found
+
+
+def sealed_tally(connection: Connection) -> bytes | None:
+    """As it lies there."""
+    found: bytes | None = connection.execute(select(TALLY.c.sealed)).scalar_one_or_none()
+    return found
 
 
 def write_tally(connection: Connection, new: Tally) -> None:
-    value = (*new.stamp, new.live, new.factors, int(new.is_locked))
-    sealed = seals_of(connection).wrap(value, "tally")
+    value = (new.stamp, new.past.writers, new.sums.live, new.sums.factors, new.is_locked)
+    sealed = seals_of(connection).wrap(value, _TALLY)
     connection.execute(TALLY.delete())
     connection.execute(TALLY.insert().values(id=1, sealed=sealed))
 
 
-def require_unlocked(connection: Connection) -> None:
+def extend(connection: Connection, new: Tally) -> None:
+    """Write it as this process's next revision."""
+    options = connection.get_execution_options()
+    marker: Marker = options["ledger"]
+    marker.past = new.past.extended(options["memory"].writer)
+    write_tally(connection, replace(new, past=marker.past))
+
+
+def share(person: str) -> str:
+    """The part of the tally that a person's factors are in: one of 256. Nobody has one too, which costs the same."""
+    return (person or _NOBODY)[: len(_NOBODY)]
+
+
+def require_unlocked(connection: Connection) -> Tally:
     """Raises StoreTampered."""
-    if tally(connection).is_locked:
+    found = newest_tally(connection)
+    if found.is_locked:
         raise StoreTampered("the store was tampered with: see `store check`")
+    return found
+
+
+def require_newest(connection: Connection, person: str) -> None:
+    """Whether this person's factors are what their own seal fits, is not asked here; that they are not older ones, is.
+    Costs a look at each seal of the share. Raises StoreTampered."""
+    found, with_key, of = require_unlocked(connection), seals_of(connection), share(person)
+    around = SEALS.c.key >= of, SEALS.c.key < of + _LAST_CHARACTER
+    sealed = connection.execute(select(SEALS.c.seal).where(SEALS.c.kind.in_(row_kinds(("factors",))), *around))
+    if with_key.total(sealed.scalars()) != found.sums.factors.get(of, 0):
+        raise StoreTampered("factors were put back by somebody without our key: see `store check`")
 
 
 def will_change(connection: Connection, kind: Kind, keys: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ from gateway.store.engine import Store
 from gateway.store.epoch import Remains
 from gateway.store.faults import mapped
 from gateway.store.migrate import migrate, require_known, schema
+from gateway.store.rotation import seal_anew
 from gateway.store.seals import Seals, tally
 from gateway.store.sqlite import DAMAGED, Sqlite, damage
 
@@ -126,15 +127,17 @@ def restore(
             if store.read(candidate.damage) is not None or not store.read(authority.inspect).is_sound:
                 raise GatewayError(f"{path} was made of a store that had been tampered with: take an older one")
 
+            seal_anew(store, clock.now, pause=0.0)
+
             def work(connection: Connection) -> None:
                 epoch.begin(connection, clock.now(), replaced, at_least=anchor.epoch() + 1)
                 repeat(connection)
 
             store.run(work)
-            stamp = store.read(tally).stamp
+            past = store.read(tally).past
         with mapped():
             candidate.take_the_place_of(live)
-        anchor.write(stamp)
+        anchor.write(past)
     finally:
         candidate.discard()
     return info

@@ -1,7 +1,8 @@
 """What an administrator can do with a command: one function for each, the same in a running gateway and without one.
 
 Law: a command is done, recorded in the journal with the operating system's user, and then answered, in this order; one
-that could not be recorded says so. Secrets come in and go out in the arguments and the result, and never in an event.
+that could not be recorded says so. What is done in portions is recorded in portions. Secrets come in and go out in the
+arguments and the result, and never in an event.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -15,7 +16,7 @@ from gateway.audit.events import EventFields, EventName, event
 from gateway.config.schema import Settings
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
-from gateway.foundation.errors import GatewayError, JournalUnavailable
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreUnavailable
 from gateway.foundation.keyring import BY_NAME, KeySet
 from gateway.foundation.principal import Grant
 from gateway.identity import enrolment, otp, services, sessions, users
@@ -26,6 +27,7 @@ from gateway.store import authority, integrity, snapshot
 from gateway.store.anchor import Anchor
 from gateway.store.engine import Store
 from gateway.store.people import Person
+from gateway.store.rotation import sealed_by
 from gateway.store.seals import Seals
 from gateway.store.sessions import Session
 from gateway.store.tokens import ServiceToken
@@ -49,6 +51,8 @@ class Context:
     clock: Clock
     entropy: Entropy
     operator: str
+    record: Callable[[bytes], None]
+    """At once, what a command has done so far. Raises JournalUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _tenant_list(context: Context, _: Arguments) -> Done:
 
 def _tenant_close(context: Context, arguments: Arguments) -> Done:
     name = arguments["name"]
-    ended = sessions.end_of_tenant(context.store, name, "tenant closed", context.clock)
+    each = _portions(context, "tenant.close", {"tenant": name})
+    ended = sessions.end_of_tenant(context.store, name, "tenant closed", context.clock, each)
     users.close_tenant(context.store, name, context.clock)
     told: EventFields = {"tenant": name, "count": len(ended)}
     return Done({"name": name, "sessions_ended": len(ended)}, [_event(context, EventName.TENANT_CLOSE, told)])
@@ -274,13 +279,28 @@ def _session_revoke(context: Context, arguments: Arguments) -> Done:
     elif (session := arguments.get("session")) is not None:
         ended, told = sessions.end(store, session, why, clock), {"session": session}
     elif (tenant := arguments.get("tenant")) is not None:
-        ended, told = sessions.end_of_tenant(store, tenant, why, clock), {"tenant": tenant}
+        told = {"tenant": tenant}
+        ended = sessions.end_of_tenant(store, tenant, why, clock, _portions(context, "session.revoke", told))
     elif arguments.get("all"):
-        ended, told = sessions.end_all(store, why, clock), {}
+        told = {}
+        ended = sessions.end_all(store, why, clock, _portions(context, "session.revoke", told))
     else:
         raise GatewayError("say which sessions: of a user, one by its id, of a tenant, or all")
     told["count"] = len(ended)
     return Done({"sessions_ended": len(ended)}, [_event(context, EventName.SESSION_REVOKE, told)])
+
+
+def _portions(context: Context, verb: str, told: EventFields) -> Callable[[int], None]:
+    """Has each portion recorded that is not the last one: the command's own event has the number of all."""
+
+    def record(count: int) -> None:
+        fields: EventFields = {**told, "count": count, "reason": "a portion"}
+        try:
+            context.record(_event(context, EventName.SESSION_REVOKE, fields))
+        except JournalUnavailable as error:
+            raise unrecorded(f"a portion of {verb}", error) from error
+
+    return record
 
 
 # Snapshots, and what is told of keys.
@@ -354,11 +374,21 @@ def _store_reseal(context: Context, _: Arguments) -> Done:
     return Done({"count": count, "broken": broken}, [_event(context, EventName.STORE_RESEAL, told)])
 
 
-def key_rows(versions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For `keys list`: each version with its row of `keyring.PURPOSES`."""
+def sealed_rows(store: Store, keys: KeySet) -> dict[str, int]:
+    """By id of the version of the key `seal`, how many rows it has sealed; nothing if the store can't be asked."""
+    try:
+        return store.read(lambda connection: sealed_by(connection, keys.keys))
+    except StoreUnavailable:
+        return {}
+
+
+def key_rows(versions: Iterable[Mapping[str, Any]], rows: Mapping[str, int]) -> list[dict[str, Any]]:
+    """For `keys list`: each version with its row of `keyring.PURPOSES`, and with the rows of the store that it has
+    sealed: how far a rotation of that key has come."""
     return [
         {
             **version,
+            "rows": rows.get(version["id"]),
             "readers": sorted(BY_NAME[version["purpose"]].readers),
             "does": BY_NAME[version["purpose"]].does,
             "rotation": BY_NAME[version["purpose"]].rotation,

@@ -134,12 +134,17 @@ class Equipment:
         """Who a process is to be; None: who we are."""
         return None if self._who is None else self._who[role]
 
-    def renewed(self, configuration: Configuration, rotated: str | None = None) -> "Equipment":
+    def renewed(
+        self, configuration: Configuration, rotated: str | None = None, *, retired: tuple[str, str] | None = None
+    ) -> "Equipment":
         """The same sockets, with certificates and keys read again; `rotated`: the purpose of a key that gets a new
-        version on the way. What is new to us is new to every process, whenever it was made. Raises GatewayError."""
+        version on the way; `retired`: of one that loses the older ones, and the id of the version that stays. What is
+        new to us is new to every process, whenever it was made. Raises GatewayError."""
         keyring = open_keyring(configuration.settings, self._clock, self._entropy)
         if rotated is not None:
             keyring.rotate(rotated)
+        if retired is not None:
+            keyring.retire(*retired)
         keyring.hold_back({each.id for each in self._keyring.listing()})
         return Equipment(configuration, self._sockets, self._listening, self._who, keyring)
 

@@ -15,8 +15,8 @@ from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
 from gateway.audit.signing import CheckpointWriter, torn_event
 from gateway.config.schema import Settings
-from gateway.foundation.errors import GatewayError, JournalUnavailable, Unavailable
-from gateway.foundation.keyring import PURPOSES
+from gateway.foundation.errors import GatewayError, JournalUnavailable, StoreTampered, Unavailable
+from gateway.foundation.keyring import BY_NAME
 from gateway.identity import sessions
 from gateway.identity.directory import Directory
 from gateway.proxy.tls import ServerTls, prove
@@ -32,10 +32,11 @@ from gateway.supervisor.certificates import first_end
 from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, serve
 from gateway.supervisor.command_socket import command_app
-from gateway.supervisor.commands import Context, key_rows, run_command, snapshot_folder, unrecorded
+from gateway.supervisor.commands import Context, key_rows, run_command, sealed_rows, snapshot_folder, unrecorded
 from gateway.supervisor.ops import ops_app
 from gateway.supervisor.progress import WatchedThread
 from gateway.supervisor.reserve import KEEP_SECONDS, Reserve
+from gateway.supervisor.rotation import SealRotation
 from gateway.supervisor.watch import StoreWatch
 
 CHECKPOINT_SECONDS = 2.0
@@ -75,7 +76,8 @@ class Keeper(Child):
         seals = Seals(self.keys("seal"))
         self._storing, self._commanding = WatchedThread("store", self.clock), WatchedThread("commands", self.clock)
         self._store = Store.open(settings.store, settings.state_dir, seals)
-        await self._open_store(Anchor(settings.state_dir, seals))
+        self._anchor = Anchor(settings.state_dir, seals)
+        await self._open_store()
         self._reader = Reader.open(settings.store, settings.state_dir, seals)
         self._directory = Directory(
             self._reader, self.keys("session"), self.clock, self.metrics, idle_seconds=settings.sessions.idle
@@ -89,13 +91,21 @@ class Keeper(Child):
         self._ops_runner = await self._serve_ops(self.given)
         loop = asyncio.get_running_loop()
         self._reserve = Reserve(self._store, settings.state_dir, self.metrics)
-        works = (self._sign_regularly, self._sweep, self._snapshot, self._watch_store, self._keep_reserve)
+        works = (
+            self._sign_regularly,
+            self._sweep,
+            self._snapshot,
+            self._watch_store,
+            self._rotate_seals,
+            self._keep_reserve,
+        )
         self._tasks = [loop.create_task(work()) for work in works]
 
-    async def _open_store(self, anchor: Anchor) -> None:
+    async def _open_store(self) -> None:
         """Raises StoreTampered, once it is recorded."""
-        self._watch = StoreWatch(self._store, anchor, self.clock, self.metrics)
+        self._watch = StoreWatch(self._store, self._anchor, self.clock, self.metrics)
         self._review_due = asyncio.Event()
+        self._rotation = SealRotation(self._store, self._anchor, self.clock, self._review, self._retire_seal)
         news, fault = await self._storing.run(self._watch.prepare)
         await self._tell(news)
         if fault is not None:
@@ -127,7 +137,9 @@ class Keeper(Child):
 
     async def adopt(self, message: Message) -> None:
         self._checkpoints.seal_with(self.keys("journal"))
+        self._store.seals = self._reader.seals = self._anchor.seals = Seals(self.keys("seal"))
         self._directory.session_keys = self.keys("session")
+        self._rotation.keys_came()
         self._deliveries.stop()
         self._deliveries = self._next_deliveries
         self._deliveries.start()
@@ -188,7 +200,9 @@ class Keeper(Child):
         if verb in ("reload", "status"):
             return await self.channel.ask("supervisor", verb, deadline=15.0)
         if verb == "keys.list":
-            return {"keys": key_rows(await self.channel.ask("supervisor", "keys"))}
+            versions = await self.channel.ask("supervisor", "keys")
+            rows = await asyncio.to_thread(sealed_rows, self._store, self.keys("seal"))
+            return {"keys": key_rows(versions, rows)}
         if verb == "keys.rotate":
             require_shape(verb, arguments)
             return await self._rotate(arguments.get("purpose", ""), operator)
@@ -204,8 +218,8 @@ class Keeper(Child):
 
     async def _rotate(self, purpose: str, operator: str) -> Any:
         """The supervisor has the keys; that it was done is recorded here."""
-        if purpose not in [row.name for row in PURPOSES if row.is_rotatable]:
-            known = ", ".join(row.name for row in PURPOSES if row.is_rotatable)
+        if purpose not in BY_NAME:
+            known = ", ".join(BY_NAME)
             raise GatewayError(f"{purpose!r} can't be rotated; what can: {known}")
         done = await self.channel.ask("supervisor", "rotate", deadline=15.0, purpose=purpose)
         told = event(EventName.KEY_ROTATE, self.clock.now(), key=f"{purpose}/{done['id']}", operator=operator)
@@ -215,8 +229,15 @@ class Keeper(Child):
             raise unrecorded("keys.rotate", error) from error
         return {**done, "purpose": purpose}
 
+    async def _retire_seal(self, older: str, current: str, count: int) -> None:
+        await self.channel.ask("supervisor", "retire", deadline=15.0, purpose="seal", current=current)
+        await self.journal.commit(event(EventName.KEY_RETIRE, self.clock.now(), key=f"seal/{older}", count=count))
+
     def _context(self, operator: str) -> Context:
         loop = asyncio.get_running_loop()
+
+        async def commit(told: bytes) -> None:
+            await self.journal.commit(told)
 
         def set_credentials(person: str, password: str, totp_secret: str) -> None:
             asking = self.channel.ask(
@@ -241,6 +262,7 @@ class Keeper(Child):
             clock=self.clock,
             entropy=self.entropy,
             operator=operator,
+            record=lambda told: asyncio.run_coroutine_threadsafe(commit(told), loop).result(),
         )
 
     # For monitoring (ops.py).
@@ -316,6 +338,15 @@ class Keeper(Child):
                 log.error("the store could not be reviewed: %s", error)
             if is_due:
                 reviewed_at = self.clock.monotonic()
+
+    async def _review(self) -> None:
+        """Raises StoreTampered if nobody may use the store."""
+        await self._tell(await self._storing.run(self._watch.review))
+        if self._watch.problem is not None:
+            raise StoreTampered(self._watch.problem)
+
+    async def _rotate_seals(self) -> None:
+        await self._rotation.run(lambda: self.keys("seal"))
 
     async def _keep_reserve(self) -> None:
         while True:

@@ -289,6 +289,10 @@ class Master:
             case "rotate":
                 purpose = message["arguments"].get("purpose")
                 self._force.rotate(purpose, lambda *said: self._answered(child, message, *said))
+            case "retire":
+                asked = message["arguments"]
+                purpose, current = asked.get("purpose"), asked.get("current")
+                self._force.retire(purpose, current, lambda *said: self._answered(child, message, *said))
 
     def _answered(self, child: Child, message: Message, result: dict[str, Any] | None, error: str | None) -> None:
         self._reply(child, message, result, error=error)

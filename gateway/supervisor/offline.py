@@ -33,6 +33,7 @@ from gateway.supervisor.commands import (
     factors_from_text,
     key_rows,
     run_command,
+    sealed_rows,
     unrecorded,
 )
 from gateway.supervisor.equipment import StateLock, open_keyring
@@ -55,12 +56,14 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             stack.enter_context(_after_rewrap())
         keyring = open_keyring(settings, clock, entropy)
         keys = {name: keyring.load(name) for name in ("journal", "session", "seal", "snapshot", "factor")}
+        # What an older snapshot holds may be proven by a version that is in nobody's hands any more.
+        proving = keyring.load_all("seal") if verb == "snapshot.restore" else keys["seal"]
         commands = {**OFFLINE, **_key_commands(keyring, wrapped)}
         stack.enter_context(acting_as(None if who is None else who["keeper"]))
         checkpoints = CheckpointWriter(settings.state_dir, keys["journal"], settings.node or "", clock, entropy)
         journal = Journal(settings.state_dir, "command", settings.node or "", clock=clock, entropy=entropy)
         checkpoints.open_chain(journal.prepare())
-        seals = Seals(keys["seal"])
+        seals = Seals(proving)
         anchor = Anchor(settings.state_dir, seals)
         store = stack.enter_context(closing(Store.open(settings.store, settings.state_dir, seals)))
         stack.callback(checkpoints.sign)
@@ -85,6 +88,7 @@ def run_offline(loaded: Loaded, verb: str, arguments: Arguments) -> dict[str, An
             clock=clock,
             entropy=entropy,
             operator=user_name(os.getuid()),
+            record=journal.commit_now,
         )
         watch = StoreWatch(store, anchor, clock, Metrics())
         try:
@@ -116,8 +120,8 @@ def _key_commands(keyring: Keyring, wrapped: int) -> dict[str, Command]:
     """What the supervisor answers while it runs, and what it is in the way of: `wrapped` keys have a new master key."""
     versions = [asdict(each) for each in keyring.listing()]
 
-    def listed(_: Context, __: Arguments) -> Done:
-        return Done({"keys": key_rows(versions)})
+    def listed(context: Context, _: Arguments) -> Done:
+        return Done({"keys": key_rows(versions, sealed_rows(context.store, keyring.load("seal")))})
 
     def rewrapped(context: Context, _: Arguments) -> Done:
         told = event(EventName.KEY_ROTATE, context.clock.now(), key="master", count=wrapped, operator=context.operator)

@@ -43,6 +43,7 @@ class Portal(Child):
     async def adopt(self, message: Message) -> None:  # noqa: ARG002 - all of it is in `self.given` already.
         before, self._runner = self._runner, await serve(self.descriptors["portal"], create_app(self._services()))
         await before.cleanup()
+        self._store.seals = Seals(self.keys("seal"))
         self._resealing.cancel()
         self._resealing = asyncio.create_task(self._reseal())
 

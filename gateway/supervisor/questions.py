@@ -21,6 +21,7 @@ MAY_ASK = frozenset(
         ("keeper", "supervisor", "reload"),
         ("keeper", "supervisor", "keys"),
         ("keeper", "supervisor", "rotate"),
+        ("keeper", "supervisor", "retire"),
     }
 )
 """The asker's role, the seat that is asked, and what. Nobody asks a worker, and only the keeper asks the portal."""

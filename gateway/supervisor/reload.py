@@ -98,17 +98,29 @@ class InForce:
     def rotate(self, purpose: object, answer: Answer) -> None:
         """A new version of a key. The answer has its `id`, and `signs_in`: the seconds to its first use."""
         row = BY_NAME.get(purpose) if isinstance(purpose, str) else None
-        if row is None or not row.is_rotatable:
+        if row is None:
             answer(None, f"{purpose!r} can't be rotated")
-            return
+        elif (equipment := self._with_keys(answer, rotated=row.name)) is not None:
+            self._prepare(self.configuration, equipment, answer, id=equipment.newest(row.name), signs_in=row.settles)
+
+    def retire(self, purpose: object, current: object, answer: Answer) -> None:
+        """Nothing rests on any other version of a key than `current`, its id: nobody has them any more."""
+        if not isinstance(purpose, str) or purpose not in BY_NAME or not isinstance(current, str):
+            answer(None, f"{purpose!r} can't be retired")
+        elif (equipment := self._with_keys(answer, retired=(purpose, current))) is not None:
+            self._prepare(self.configuration, equipment, answer)
+
+    def _with_keys(
+        self, answer: Answer, rotated: str | None = None, retired: tuple[str, str] | None = None
+    ) -> Equipment | None:
+        """None, once it is answered why not."""
         if self._is_busy(answer):
-            return
+            return None
         try:
-            equipment = self.equipment.renewed(self.configuration, row.name)
+            return self.equipment.renewed(self.configuration, rotated, retired=retired)
         except GatewayError as error:
             answer(None, str(error))
-            return
-        self._prepare(self.configuration, equipment, answer, id=equipment.newest(row.name), signs_in=row.settles)
+            return None
 
     def _renew_keys(self, now: float) -> None:
         """When the time has come for a version to be used, or to be dropped."""

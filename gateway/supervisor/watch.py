@@ -19,6 +19,8 @@ class StoreWatch:
     def __init__(self, store: Store, anchor: Anchor, clock: Clock, metrics: Metrics) -> None:
         self._store, self._anchor, self._clock, self._metrics = store, anchor, clock, metrics
         self._told: set[str] = set()
+        self.problem: str | None = None
+        """Why nobody may use the store, by the last look at it."""
         for kind in (*KINDS, "store"):
             metrics.count("gateway_store_seal_failures_total", kind, by=0)
 
@@ -39,6 +41,7 @@ class StoreWatch:
         return self._tell(_report(lambda: integrity.review(self._store, self._anchor)))
 
     def _tell(self, report: Report) -> list[bytes]:
+        self.problem = report.problem
         return list(self._news(report))
 
     def _news(self, report: Report) -> Iterator[bytes]:

@@ -142,6 +142,7 @@ class Worker(Child):
         service.upstreams.connect_seconds = settings.timeouts.upstream_connect
         service.signer = self._signer()
         service.keys = Keys(self.keys("hand-over"))
+        self._reader.seals = Seals(self.keys("seal"))
         service.timeouts = self._timeouts()
         service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
         self._directory.idle_seconds = settings.sessions.idle

@@ -175,7 +175,7 @@ VERBS = [
                 }
             ]
         },
-        "session k1 2027-01-15 08:00Z yes worker x y z",
+        "session k1 2027-01-15 08:00Z yes - - worker x y z",
     ),
     (
         "keys rotate session",

@@ -37,8 +37,8 @@ def keyring(folder, clock):
     return Keyring(folder, MASTER, clock, ENTROPY)
 
 
-def reopened(folder):
-    return Keyring(folder, MASTER, FixedClock(), ENTROPY)
+def reopened(folder, clock=None):
+    return Keyring(folder, MASTER, clock or FixedClock(), ENTROPY)
 
 
 def rotate(keyring, name):
@@ -153,7 +153,7 @@ def test_another_master_key_is_refused(keyring, folder, clock, name):
     keyring.load(name)
     other = Keyring(folder, b"n" * 32, clock, ENTROPY)
     before = (folder / f"{name}.json").read_bytes()
-    for attempt in (other.load, other.rotate) if BY_NAME[name].is_rotatable else (other.load,):
+    for attempt in (other.load, other.rotate):
         with pytest.raises(GatewayError, match=f"'{name}'.*does not open with this master key"):
             attempt(name)
     assert (folder / f"{name}.json").read_bytes() == before
@@ -263,10 +263,8 @@ def test_what_cannot_be_read_or_written_is_told(keyring, folder, tmp_path):
 
 # Rotation.
 
-ROTATABLE = [row.name for row in PURPOSES if row.is_rotatable]
 
-
-@pytest.mark.parametrize("name", ROTATABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_new_version_is_in_all_hands_before_it_is_used(keyring, clock, name):
     old = keyring.load(name).current
     clock.advance(1000)
@@ -334,9 +332,72 @@ def test_an_older_version_is_dropped_when_nothing_can_rest_on_it(keyring, folder
     assert [each.id for each in keyring.listing() if each.purpose == name] == [made.id]
 
 
-def test_what_all_rows_of_the_store_are_sealed_with_is_not_rotated_here(keyring):
-    with pytest.raises(GatewayError, match="'seal' can't be rotated"):
+def test_a_second_rotation_waits_until_the_first_one_s_older_version_is_retired(keyring, clock):
+    old = keyring.load("seal").current
+    clock.advance(1000)
+    made = rotate(keyring, "seal")
+    clock.advance(10 * 365 * 86_400)
+    with pytest.raises(GatewayError, match="the last rotation of 'seal' goes on"):
         keyring.rotate("seal")
+    assert keyring.load("seal").keys == (made, old)
+    keyring.retire("seal", made.id)
+    assert keyring.load("seal").keys == (made,)
+    rotate(keyring, "seal")
+
+
+def test_what_is_retired_is_in_nobody_s_hands_and_stays_on_disk(keyring, folder, clock):
+    old = keyring.load("seal").current
+    clock.advance(1000)
+    made = rotate(keyring, "seal")
+    clock.advance(BY_NAME["seal"].settles)
+    keyring.retire("seal", made.id)
+    assert reopened(folder, clock=clock).load("seal").keys == (made, old)
+    keyring.save()
+    again = reopened(folder, clock=clock)
+    assert again.load("seal").keys == again.for_process("keeper")["seal"].keys == (made,)
+    assert [key.id for key in again.load_all("seal").keys] == [made.id, old.id]
+    assert [(each.id, each.is_retired) for each in again.listing() if each.purpose == "seal"] == [
+        (made.id, False),
+        (old.id, True),
+    ]
+    assert again.next_change() is None
+    again.save()
+    rewrap(folder, MASTER, b"n" * 32, ENTROPY)
+    other = Keyring(folder, b"n" * 32, clock, ENTROPY)
+    assert (other.load("seal").keys, len(other.load_all("seal").keys)) == ((made,), 2)
+
+
+@pytest.mark.parametrize("which", ["old", "unsettled", "nonsense"])
+def test_only_what_is_in_use_and_newest_puts_others_out_of_hand(keyring, clock, which):
+    old = keyring.load("seal").current
+    clock.advance(1000)
+    made = rotate(keyring, "seal")
+    if which != "unsettled":
+        clock.advance(BY_NAME["seal"].settles)
+    with pytest.raises(GatewayError, match="not the only version"):
+        keyring.retire("seal", {"old": old.id, "unsettled": made.id, "nonsense": "aabbccddeeff"}[which])
+    assert set(keyring.load("seal").keys) == {made, old}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not BY_NAME[name].retires])
+def test_what_something_rests_on_for_ever_is_not_retired(keyring, name):
+    with pytest.raises(GatewayError, match="not the only version"):
+        keyring.retire(name, keyring.load(name).current.id)
+
+
+def test_who_can_write_the_file_can_t_hand_out_what_is_retired(keyring, folder, clock):
+    keyring.load("seal")
+    clock.advance(1000)
+    made = rotate(keyring, "seal")
+    clock.advance(BY_NAME["seal"].settles)
+    keyring.retire("seal", made.id)
+    keyring.save()
+    path = folder / "seal.json"
+    content = json.loads(path.read_text())
+    assert content["versions"][1].pop("retired") is True
+    path.write_text(json.dumps(content))
+    with pytest.raises(GatewayError, match="does not open"):
+        reopened(folder, clock=clock).load("seal")
 
 
 def test_all_versions_are_told_of(keyring, clock):

@@ -123,9 +123,9 @@ class Interrupted:
     def __getattr__(self, name):
         return getattr(self._reader, name)
 
-    def load_session_by_id(self, session):
-        loaded = self._reader.load_session_by_id(session)
-        if self._between:
+    def load(self, kind, keys):
+        loaded = self._reader.load(kind, keys)
+        if kind == "session" and self._between:
             self._between.pop(0)()
         return loaded
 

@@ -4,10 +4,11 @@ from contextlib import closing
 import pytest
 
 from gateway.foundation.errors import GatewayError, StoreTampered
+from gateway.foundation.keyring import Key, KeySet
 from gateway.store import authority, people, seals, tenants
 from gateway.store.anchor import Anchor
 from gateway.store.integrity import follow, prepare, reseal, review
-from gateway.store.seals import Stamp
+from gateway.store.past import Past, Stamp
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_new_store_is_made_sealed_and_anchored(open_store, anchor):
     store = open_store()
     assert anchor.read() is None
     assert prepare(store, anchor).problem is None
-    assert anchor.read() == store.read(seals.tally).stamp == Stamp(1, 0)
+    assert anchor.read() == store.read(seals.tally).past == Past(Stamp(1, 0), {})
     assert prepare(store, anchor) == review(store, anchor)
 
 
@@ -52,7 +53,7 @@ def test_it_notes_how_far_the_store_has_come(prepared, anchor):
     noted = anchor.read()
     store.run(lambda c: tenants.add(c, "acme", 1.0))
     assert follow(store, anchor) is None
-    assert anchor.read() == Stamp(noted.epoch, noted.revision + 1)
+    assert anchor.read() == noted.extended(store.writer)
 
 
 def test_an_older_copy_of_the_file_is_refused(prepared, open_store, anchor, world):
@@ -141,10 +142,10 @@ def test_after_it_an_older_copy_is_still_older(prepared, open_store, anchor, wor
 
 
 def test_an_anchor_is_of_one_key_and_hides_its_content(anchor, state_dir):
-    anchor.write(Stamp(3, 4711))
-    assert anchor.read() == Stamp(3, 4711)
+    anchor.write(Past(Stamp(3, 4711), {"someone": 4711}))
+    assert anchor.read() == Past(Stamp(3, 4711), {"someone": 4711})
     assert b"4711" not in anchor.path.read_bytes()
-    other = seals.Seals(type(anchor._seals._keys)((type(anchor._seals._keys.current)("seal", "k1", 0.0, b"\3" * 32),)))
+    other = seals.Seals(KeySet((Key("seal", "k1", 0.0, b"\3" * 32),)))
     with pytest.raises(StoreTampered):
         Anchor(state_dir, other).read()
     assert Anchor(state_dir, other).epoch() == 0

@@ -267,8 +267,8 @@ def test_an_operator_can_take_it_as_it_is(store, inhabited, tamper):
     tamper("UPDATE people SET home = 'acme' WHERE id = 'usr_ada'", "DELETE FROM seals WHERE key = 'usr_eve'")
     store.run(lambda c: people.disable(c, "usr_ada", inhabited.now))
     store.run(authority.lock)
-    stamp = store.read(seals.tally).stamp
-    assert store.run(lambda c: authority.reseal(c, stamp)) == 9
+    past = store.read(seals.tally).past
+    assert store.run(lambda c: authority.reseal(c, past)) == 9
     found = store.read(authority.inspect)
     assert (found.is_sound, found.broken) == (True, ())
 

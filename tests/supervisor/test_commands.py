@@ -51,7 +51,7 @@ class Gateway:
     def __init__(self, place, store):
         self.store, self.clock, self.events = store, FixedClock(), []
         self.factor_keys = symmetric("factor")
-        self.given, self.refusal = [], None
+        self.given, self.refusal, self.journal_fault = [], None, None
         self.context = Context(
             store=store,
             settings=place.configuration().settings,
@@ -64,7 +64,13 @@ class Gateway:
             clock=self.clock,
             entropy=ENTROPY,
             operator="root",
+            record=self._record,
         )
+
+    def _record(self, event):
+        if self.journal_fault is not None:
+            raise self.journal_fault
+        self.events.append(json.loads(b"{%b}" % event))
 
     def _set_credentials(self, person, password, totp_secret):
         """What the portal does, with a cheap hash."""

@@ -165,12 +165,13 @@ async def test_keys_are_listed_as_the_supervisor_knows_them(running):
     asked = await running.answer([version])
     assert (asked["to"], asked["what"]) == ("supervisor", "keys")
     (row,) = (await commanding)["result"]["keys"]
-    assert row == {**version, **{name: row[name] for name in ("readers", "does", "rotation", "loss")}}
+    assert row == {**version, **{name: row[name] for name in ("readers", "does", "rotation", "loss", "rows")}}
+    assert row["rows"] is None
     assert row["readers"] == ["keeper", "portal", "worker"]
 
 
-async def test_what_is_no_key_or_not_rotated_by_command(running):
-    for purpose in ("seal", "none", "", None, [], {}):
+async def test_what_is_no_key_is_not_rotated(running):
+    for purpose in ("none", "", None, [], {}):
         answer = await running.command("keys.rotate", purpose=purpose)
         assert not answer["ok"]
         assert ("can't be rotated" if isinstance(purpose, str) else "has to be a text") in answer["error"]

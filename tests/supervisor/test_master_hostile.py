@@ -26,7 +26,7 @@ class Equipment:
 
     def __init__(self, edition=1):
         self.edition, self.failure, self.keys_change = edition, None, None
-        self.rotated, self.saved, self.save_failure = [], 0, None
+        self.rotated, self.retired, self.saved, self.save_failure = [], [], 0, None
 
     def descriptors(self, seat):
         return {}
@@ -40,11 +40,13 @@ class Equipment:
     def identity(self, role):
         return None
 
-    def renewed(self, configuration, rotated=None):
+    def renewed(self, configuration, rotated=None, *, retired=None):
         if self.failure is not None:
             raise self.failure
         if rotated is not None:
             self.rotated.append(rotated)
+        if retired is not None:
+            self.retired.append(retired)
         after = Equipment(self.edition + 1)
         after.save_failure = self.save_failure
         return after
@@ -501,11 +503,25 @@ def test_what_fails_is_tried_again_after_a_while_and_not_when_stopping(house):
     assert house.reload is not None
 
 
-@pytest.mark.parametrize("purpose", ["seal", "nonsense", "", None, ["assertion"], {}])
+@pytest.mark.parametrize("purpose", ["nonsense", "", None, ["assertion"], {}])
 def test_what_is_not_rotated_by_command(house, purpose):
     house.asks("keeper", "supervisor", "rotate", purpose=purpose)
     assert house.equipment.rotated == []
     assert house.hears("keeper")[0]["error"] is not None
+
+
+@pytest.mark.parametrize("purpose", ["nonsense", "", None, ["seal"], {}])
+@pytest.mark.parametrize("current", ["aabbccddeeff", None, 7, ["x"]])
+def test_what_is_no_version_of_a_key_is_not_retired(house, purpose, current):
+    house.asks("keeper", "supervisor", "retire", purpose=purpose, current=current)
+    assert house.equipment.retired == []
+    assert house.hears("keeper")[0]["error"] is not None
+
+
+@pytest.mark.parametrize("name", ["worker-0", "portal"])
+def test_only_the_keeper_says_what_is_retired(house, name):
+    house.asks(name, "supervisor", "retire", purpose="seal", current="aabbccddeeff")
+    assert house.equipment.retired == []
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def told(events: list[bytes]):
 def test_a_store_that_is_sound_is_no_news(watched, store):
     assert watched.watch.review() == []
     assert watched.watch.prepare() == ([], None)
-    assert watched.anchor.read() == store.read(seals.tally).stamp
+    assert watched.anchor.read() == store.read(seals.tally).past
     assert watched.counted() == {}
 
 

@@ -287,7 +287,7 @@ def test_an_account_in_wrong_hands(operator: Operator, gateway: Gateway, sam: Pe
     operator.follow("An administrator's account is in wrong hands", 1)
     until(lambda: his.status_of(orders) == {401}, SOON_SECONDS)
     rotated = operator.follow("An administrator's account is in wrong hands", 2)
-    assert len(rotated) == len(gateway.events("key:rotate")) == 6
+    assert len(rotated) == len(gateway.events("key:rotate")) == 7
     back, _ = operator.follow("An administrator's account is in wrong hands", 3, **names)
     assert gateway.browser().sign_in(enrol(gateway, "eve", back), orders).status == 200
     for kind in ("user:disable", "token:revoke", "session:revoke", "user:reset", "user:enable"):

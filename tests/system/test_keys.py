@@ -10,14 +10,20 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.keyfiles import Keyring
 from gateway.foundation.keyring import PURPOSES, SETTLES, unseal
+from gateway.store import sessions
+from gateway.store.engine import Store
+from gateway.store.seals import Seals
+from gateway.store.sessions import Session
 from gateway.supervisor.local_ca import BOUND_TO
 
 from .browser import Browser
@@ -26,7 +32,7 @@ from .running import Gateway, running, until
 from .upstream import Upstream
 
 pytestmark = pytest.mark.system
-ROTATABLE = [row.name for row in PURPOSES if row.is_rotatable]
+NAMES = [row.name for row in PURPOSES]
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +93,11 @@ def test_every_key_is_rotated_and_nobody_notices(gateway: Gateway) -> None:
     before = current(gateway)
 
     with Visitor(browser, page, token, gateway) as visitor:
-        made = {purpose: gateway.ask("keys", "rotate", purpose)["id"] for purpose in ROTATABLE}
+        made = {purpose: gateway.ask("keys", "rotate", purpose)["id"] for purpose in NAMES}
         soon = {purpose: key for purpose, key in made.items() if purpose != "assertion"}
         until(lambda: soon.items() <= current(gateway).items(), SETTLES + 30, "the new keys to be used")
-        assert halfway.submit(form, code=person.authenticator.code()).status == 200
-        assert gateway.browser().sign_in(person, page).status == 200
+        assert halfway.submit(form, code=person.authenticator.code()).url == page
+        assert gateway.browser().sign_in(person, page).url == page
         assert gateway.browser().get(link).status == 200
         # Made with the new key: the workers know it as well, and so does the keeper.
         newer = gateway.add_token("newer-robot", "finance@acme", "monitor@-")
@@ -110,6 +116,60 @@ def test_every_key_is_rotated_and_nobody_notices(gateway: Gateway) -> None:
     assert gateway.command("snapshot", "verify", snapshot["name"]).code == 0
     assert {each["key"] for each in gateway.events("key:rotate")} == {f"{name}/{key}" for name, key in made.items()}
     assert gateway.events("settings:reload") == []
+
+
+SESSIONS = 3_000
+"""More than fit into a dozen portions."""
+
+
+def test_every_row_of_the_store_is_sealed_anew_while_people_work(gateway: Gateway) -> None:
+    person = gateway.add_person("busy@acme.example", "finance@acme", home="acme")
+    token = gateway.add_token("busy-robot", "finance@acme")
+    browser, page = gateway.browser(), gateway.orders("/t/acme/orders/busy")
+    assert browser.sign_in(person, page).status == 200
+    put_sessions(gateway, person.id)
+
+    def versions() -> list[dict[str, Any]]:
+        return [each for each in gateway.ask("keys", "list") if each["purpose"] == "seal" and not each["is_retired"]]
+
+    with Visitor(browser, page, token, gateway) as visitor:
+        if len(versions()) == 1:
+            gateway.ask("keys", "rotate", "seal")
+        again = gateway.command("keys", "rotate", "seal")
+        assert (again.code, "'seal'" in again.err) == (1, True)
+        made, old = (each["id"] for each in versions())
+        until(lambda: len(versions()) == 1, SETTLES + 60, "the older version to be retired")
+        assert gateway.browser().sign_in(person, page).url == page
+        assert gateway.browser().get(gateway.ask("user", "add", "later@acme.example")["link"]).status == 200
+    assert len(visitor.answers) > 10
+    assert set(visitor.answers) == {(200, 200)}
+
+    (left,) = versions()
+    assert (left["id"], left["is_current"], left["rows"] >= SESSIONS) == (made, True, True)
+    with sqlite3.connect(f"file:{gateway.state}/store/store.db?mode=ro", uri=True) as store:
+        assert {row[0].partition(b".")[0].decode() for row in store.execute("SELECT seal FROM seals")} == {made}
+    (told,) = [each for each in gateway.events("key:retire") if each["key"] == f"seal/{old}"]
+    assert told["count"] > 0
+    assert gateway.ask("store", "check") == {"problem": None, "broken": []}
+    assert gateway.events("store:broken") == gateway.events("store:tampered") == []
+    assert [key.id for key in keyring(gateway).load("seal").keys] == [made]
+
+
+def put_sessions(gateway: Gateway, person: str) -> None:
+    """By a process of ours beside the gateway's, as the portal makes them."""
+    now = SystemClock().now()
+    rows = [
+        Session(f"ses_{secrets.token_hex(12)}", person, now, now + 3600, now, ("pwd", "otp"), "a browser")
+        for _ in range(SESSIONS)
+    ]
+
+    def work(connection: Connection) -> None:
+        for row in rows:
+            sessions.create(connection, row)
+
+    store = Store.open("sqlite", gateway.state, Seals(keyring(gateway).load("seal")))
+    store.run(work)
+    store.close()
 
 
 def test_the_factors_in_the_store_are_sealed_with_the_new_key_alone(gateway: Gateway) -> None:
