@@ -238,7 +238,8 @@ class Settings(Section):
     version: Annotated[Literal[1], PlainValidator(parse_version)] = 1
     """Of this format."""
     domain: Domain
-    """login.<domain>, account.<domain> and admin.<domain> are the gateway's own hosts."""
+    """login.<domain>, account.<domain> and admin.<domain> are the gateway's own hosts. Not a public suffix like
+    `co.uk`: browsers keep no cookie for one, and no sign-in would arrive. Applications are safest on hosts under it."""
     state_dir: PlacedPath = Field(default=Path("./var"), validate_default=True)
     """Store, journal, keys and snapshots. Like every relative path, it counts from the folder of this file."""
     master_key: SecretSource

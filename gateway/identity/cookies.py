@@ -1,7 +1,9 @@
 """Our cookies: their names, how they are set, and how they are found among an application's own.
 
 Law: a browser sends `__Host-` cookies exactly as we set them, once. Whatever else could be read as one of ours by some
-parser (twice, nameless as in CVE-2023-23934, spaced) is refused, never interpreted; all others pass byte for byte.
+parser (twice, nameless as in CVE-2023-23934, spaced) is refused, never interpreted; all others pass byte for byte. The
+halves of codes alone are `__Secure-` cookies, which a page of any host of the domain can set as well: they are believed
+for what they hash to, never for being there.
 """
 
 import re
@@ -14,12 +16,17 @@ SESSION_COOKIE = "__Host-gateway"
 SIGN_IN_COOKIE = "__Host-gateway-sign-in"
 DEVICE_COOKIE = "__Host-gateway-device"
 NONCE_COOKIE_PREFIX = "__Host-gateway-nonce-"
+HALF_COOKIE_PREFIX = "__Secure-gateway-code-"
 
 DEVICE_SECONDS = 180 * 86_400
 """How long a browser is remembered as one that this person signed in with."""
 
 _OURS = SESSION_COOKIE.encode()
 _OURS_EXTENDED = _OURS + b"-"
+_SHARED = b"__Secure-gateway-"
+_MARK = b"-gateway"
+"""In every name of ours."""
+_HALF = HALF_COOKIE_PREFIX.encode()
 _BLANK = b" \t"
 
 _TOO_LONG = re.compile(rb"\r\ncookie:[^\r]{%d}" % (limits.LINE_BYTES + 1 - len(b"cookie:")), re.IGNORECASE)
@@ -33,6 +40,15 @@ def set_cookie(name: str, value: str, max_age: int | None = None) -> str:
 
 def clear_cookie(name: str) -> str:
     return set_cookie(name, "", 0)
+
+
+def set_half(name: str, value: str, domain: str, max_age: int) -> str:
+    """A `Set-Cookie` value of the login host's, for the gateway's own addresses on every host of the domain."""
+    return f"{name}={value}; Domain={domain}; Path=/.gateway; Max-Age={max_age}; Secure; HttpOnly; SameSite=Lax"
+
+
+def clear_half(name: str, domain: str) -> str:
+    return set_half(name, "", domain, 0)
 
 
 def find_own_cookies(headers: Iterable[Header]) -> dict[str, str] | None:
@@ -53,6 +69,24 @@ def find_own_cookies(headers: Iterable[Header]) -> dict[str, str] | None:
     return found
 
 
+def find_halves(headers: Iterable[Header]) -> dict[str, str]:
+    """The halves of codes by name. One that is there twice is left out: somebody else set it too, and nobody is refused
+    for what a sibling's page did."""
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    for header in headers:
+        if header.name != b"cookie" or _HALF not in header.value:
+            continue
+        for segment in header.value.split(b";"):
+            name, _, value = segment.strip(_BLANK).partition(b"=")
+            if name.startswith(_HALF):
+                text = name.decode("latin-1")
+                if text in found:
+                    twice.add(text)
+                found[text] = value.decode("latin-1")
+    return {name: value for name, value in found.items() if name not in twice}
+
+
 def are_too_long(block: bytes) -> bool:
     """Whether it is its cookies for which a head is refused. A browser sends them in one line, which no page of
     another domain can make longer."""
@@ -62,25 +96,34 @@ def are_too_long(block: bytes) -> bool:
 def forwarded_cookies(header: Header, own_application: bool = False) -> bytes | None:
     """The line of a Cookie header as an application may see it; None if nothing of it is left.
 
-    The gateway's own application gets our other cookies (`__Host-gateway-…`), but never the session cookie.
+    The gateway's own application gets our other cookies (`__Host-gateway-…`, `__Secure-gateway-…`), but never the
+    session cookie.
     """
-    if _OURS not in header.value:
+    if _MARK not in header.value:
         return header.line
     segments = header.value.split(b";")
-    kept = [segment for segment in segments if _may_pass(_own_name(segment), own_application)]
+    kept = [segment for segment in segments if _may_pass(segment, own_application)]
     if len(kept) == len(segments):
         return header.line
     rest = b";".join(kept).strip(_BLANK)
     return header.line.partition(b":")[0] + b": " + rest if rest else None
 
 
-def _may_pass(own_name: bytes | None, own_application: bool) -> bool:
-    return own_name is None or (own_application and own_name != _OURS)
+def _may_pass(segment: bytes, own_application: bool) -> bool:
+    if _MARK not in segment:
+        return True
+    name = _name(segment)
+    return name != _OURS and (own_application or not name.startswith((_OURS_EXTENDED, _SHARED)))
 
 
 def _own_name(segment: bytes) -> bytes | None:
-    """Which of our cookies any parser could take this pair for: blanks and leading `=` are what parsers skip."""
+    """Which of our `__Host-` cookies any parser could take this pair for."""
     if _OURS not in segment:
         return None
-    name = segment.lstrip(b"= \t").partition(b"=")[0].rstrip(_BLANK)
+    name = _name(segment)
     return name if name == _OURS or name.startswith(_OURS_EXTENDED) else None
+
+
+def _name(segment: bytes) -> bytes:
+    """Blanks and leading `=` are what parsers skip."""
+    return segment.lstrip(b"= \t").partition(b"=")[0].rstrip(_BLANK)

@@ -2,7 +2,11 @@
 
 A *challenge* is made by a worker: a nonce that the browser keeps for the application's host, and a sealed request that
 travels through the browser to the login host. What comes back is a code (`sessions.redeem`), good once, for 30 seconds,
-on that host, and only in the browser that holds the nonce.
+on that host, and only in the browser that holds the nonce and the code's other half.
+
+The nonce says which browser began, the half which one was at the login host. A code in an address alone would not say
+the latter: an application's service worker sees the address before the network does, and could hand it to whoever began
+(RFC 9700, 4.5). The half is in a cookie for all of the domain, which no script can read.
 """
 
 import base64
@@ -17,7 +21,7 @@ from types import MappingProxyType
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.keyring import KeySet, seal, unseal
-from gateway.identity.cookies import NONCE_COOKIE_PREFIX, clear_cookie, set_cookie
+from gateway.identity.cookies import HALF_COOKIE_PREFIX, NONCE_COOKIE_PREFIX, clear_cookie, set_cookie
 
 REQUEST_SECONDS = 900
 CODE_SECONDS = 30
@@ -116,6 +120,23 @@ def open_request(keys: KeySet, sealed: str, clock: Clock) -> SignInRequest | Non
 
 def nonce_hash(nonce: str) -> bytes:
     return hashlib.sha256(nonce.encode("utf-8", "replace")).digest()
+
+
+def half_cookie(code_hash: bytes) -> str:
+    """The name of the cookie with the other half of this code alone: hand-overs side by side don't disturb each other,
+    and no page of a sibling can know it in advance."""
+    return HALF_COOKIE_PREFIX + code_hash.hex()[:12]
+
+
+def takes_half(domain: str, host: str) -> bool:
+    """Whether a browser keeps a cookie for all of `domain` and sends it to `host`. It takes none for a single label,
+    which is a public suffix (RFC 6265 5.3, step 5). For other hosts the nonce has to do."""
+    return "." in domain and host.endswith(f".{domain}")
+
+
+def bind(nonce_hash: bytes, half: str) -> bytes:
+    """What the store knows of both. `half` is empty where no browser would keep one."""
+    return hashlib.sha256(nonce_hash + half.encode("utf-8", "replace")).digest()
 
 
 def surplus_nonces(names: Iterable[str]) -> list[str]:

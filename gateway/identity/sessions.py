@@ -14,9 +14,9 @@ from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import NotFound, StoreUnavailable
 from gateway.foundation.keyring import KeySet, seal, unseal
-from gateway.identity.cookies import NONCE_COOKIE_PREFIX
+from gateway.identity.cookies import NONCE_COOKIE_PREFIX, set_half
 from gateway.identity.credentials import hand_over_label, mint, session_label
-from gateway.identity.handover import CODE_SECONDS, SignInRequest, nonce_hash
+from gateway.identity.handover import CODE_SECONDS, SignInRequest, bind, half_cookie, nonce_hash, takes_half
 from gateway.identity.sign_in_steps import RULES, HandOver, Redeemed, Step
 from gateway.identity.users import require_person
 from gateway.store import hand_overs, people, sessions, tenants
@@ -82,33 +82,35 @@ def find_live(connection: Connection, session: str, now: float, idle_seconds: fl
     return found if person is not None and person.is_active else None
 
 
-def hand_over(connection: Connection, minter: Minter, session: str, request: SignInRequest) -> HandOver:
-    """A code for the host that the request came from, good once and for `CODE_SECONDS`."""
+def hand_over(connection: Connection, minter: Minter, session: str, request: SignInRequest, domain: str) -> HandOver:
+    """A code for the host that the request came from, good once and for `CODE_SECONDS`. `domain`: the gateway's."""
     code = mint(minter.keys, hand_over_label(request.host), minter.entropy)
+    half = minter.entropy.bytes(32).hex() if takes_half(domain, request.host) else ""
     made = hand_overs.HandOver(
         code_hash=code.hashed,
         session=session,
         host=request.host,
         target="",
-        nonce_hash=request.nonce_hash,
+        nonce_hash=bind(request.nonce_hash, half),
         expires_at=minter.clock.now() + CODE_SECONDS,
     )
     hand_overs.add(connection, replace(made, target=_seal_target(minter, made, request.target)))
-    return HandOver(request.host, code.text)
+    cookies = (set_half(half_cookie(code.hashed), half, domain, CODE_SECONDS),) if half else ()
+    return HandOver(request.host, code.text, cookies)
 
 
 def redeem(
     connection: Connection, minter: Minter, code_hash: bytes, host: str, cookies: Mapping[str, str]
 ) -> Redeemed | None:
-    """A code that came back to `host` becomes its session cookie, for the browser that holds the nonce.
+    """A code that came back to `host` becomes its session cookie, for the browser that holds nonce and half.
 
-    `cookies`: ours by name, as `find_own_cookies` gives them. None: spent, too old, of another host or browser, or the
-    session has ended meanwhile.
+    `cookies`: ours by name, as `find_own_cookies` and `find_halves` give them. None: spent, too old, of another host or
+    browser, or the session has ended meanwhile.
     """
-    now = minter.clock.now()
+    now, half = minter.clock.now(), cookies.get(half_cookie(code_hash), "")
     nonces = [name for name in cookies if name.startswith(NONCE_COOKIE_PREFIX)][-_NONCES_TRIED:]
     for name in nonces:
-        found = hand_overs.redeem(connection, code_hash, host, nonce_hash(cookies[name]), now)
+        found = hand_overs.redeem(connection, code_hash, host, bind(nonce_hash(cookies[name]), half), now)
         if found is not None:
             return _arrive(connection, minter, found, name)
     return None
@@ -124,7 +126,7 @@ def _arrive(connection: Connection, minter: Minter, found: hand_overs.HandOver, 
     token = give_host_token(connection, minter, found.session, found.host)
     if token is None:
         return None
-    return Redeemed(session.person, session.id, token, target, nonce_cookie)
+    return Redeemed(session.person, session.id, token, target, nonce_cookie, half_cookie(found.code_hash))
 
 
 # A query may hold what an application means to keep secret, so the store, its log and its copies see it sealed. That it

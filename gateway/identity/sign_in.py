@@ -77,6 +77,10 @@ class SignInSettings:
     idle_seconds: int
     absolute_seconds: int
 
+    @property
+    def domain(self) -> str:
+        return self.login_host.partition(".")[2]
+
 
 class SignIn:
     def __init__(
@@ -143,7 +147,7 @@ class SignIn:
         return await self._store.arun(lambda connection: self._fresh_code(connection, session, back, code))
 
     async def redeem(self, code: str, host: str, cookies: Mapping[str, str]) -> Redeemed | None:
-        """The callback on an application's host. `cookies`: ours by name, as `find_own_cookies` gives them."""
+        """The callback on an application's host. `cookies`: ours by name, as `sessions.redeem` has them."""
         hashed = token_hash(self._keys.session, hand_over_label(host), code)
         if hashed is None:
             return None
@@ -166,7 +170,10 @@ class SignIn:
             return AlreadySignedIn()
         if back.fresh_code:
             return Prompt(Step.FRESH_CODE, back)
-        return sessions.hand_over(connection, self._minter, session, back)
+        return self._hand_over(connection, session, back)
+
+    def _hand_over(self, connection: Connection, session: str, back: SignInRequest) -> HandOver:
+        return sessions.hand_over(connection, self._minter, session, back, self._settings.domain)
 
     def _claim(self, connection: Connection, name: str, client: Client, request: str) -> Claim | Throttled:
         found, device, now = self._look_up(connection, name), self._device(name, client), self._clock.now()
@@ -255,7 +262,7 @@ class SignIn:
             device=device_cookie(
                 self._keys.session, person.name, factors.generation(connection, person.id), self._clock, self._entropy
             ),
-            hand_over=None if back is None else sessions.hand_over(connection, self._minter, session.id, back),
+            hand_over=None if back is None else self._hand_over(connection, session.id, back),
         )
 
     def _fresh_code(
@@ -274,7 +281,7 @@ class SignIn:
             return Refused(why, live.person, session)
         session_rows.renew_otp(connection, session, now, now)
         forgive(connection, counters, now)
-        hand_over = None if back is None else sessions.hand_over(connection, self._minter, session, back)
+        hand_over = None if back is None else self._hand_over(connection, session, back)
         return CodeRenewed(live.person, session, hand_over)
 
     def _place(self, name: str, client: Client, device: Device | None) -> AbstractContextManager[None]:

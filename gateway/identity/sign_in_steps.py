@@ -86,10 +86,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Send the browser to `https://<host>/.gateway/callback?code=<code>`."""
+    """Send the browser to `https://<host>/.gateway/callback?code=<code>`, with these Set-Cookie values."""
 
     host: str
     code: str
+    set_cookies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +155,11 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """A hand-over that arrived: the session cookie for this host, where to go, and the nonce cookie to clear."""
+    """A hand-over that arrived: the session cookie for this host, where to go, and the names of cookies to clear."""
 
     person: str
     session: str
     host_token: str
     target: str
     nonce_cookie: str
+    half_cookie: str

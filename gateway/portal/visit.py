@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.foundation.addresses import Address, parse_address
 from gateway.http1.authority import parse_host
 from gateway.http1.messages import BadRequest, Header
-from gateway.identity.cookies import find_own_cookies
+from gateway.identity.cookies import find_halves, find_own_cookies
 from gateway.identity.tokens import Assertion, AssertionVerifier
 
 FORM_BYTES = 16 * 1024
@@ -42,7 +42,7 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str]
     cookies: Mapping[str, str]
-    """Ours only."""
+    """Ours only, the halves of codes among them."""
     assertion: Assertion | None
     """Who is signed in on this host; None: nobody."""
     segments: Mapping[str, str]
@@ -56,10 +56,11 @@ class Visit:
 
 async def read_visit(request: web.Request, verifier: AssertionVerifier) -> Visit:
     """Raises BadVisit."""
-    cookies = find_own_cookies(
+    sent = [
         Header(b"cookie", value.encode("utf-8", "surrogateescape"), b"")
         for value in request.headers.getall("Cookie", [])
-    )
+    ]
+    cookies = find_own_cookies(sent)
     if cookies is None:
         raise BadVisit("one of our cookies is there twice")
     try:
@@ -77,7 +78,7 @@ async def read_visit(request: web.Request, verifier: AssertionVerifier) -> Visit
         wants_json=prefers_json(request.headers.get("Accept", "")),
         query=_fields(request.rel_url.raw_query_string),
         form=await _form(request),
-        cookies=cookies,
+        cookies=cookies | find_halves(sent),
         assertion=None if assertion is None else verifier.verify(assertion),
         segments=request.match_info,
     )

@@ -46,7 +46,8 @@ BINDS_A_CONNECTION = (b"ntlm", b"nego", b"kerberos")
 """Schemes of `Authorization` that sign in the connection and not the request (RFC 4559 6). Ours to an application are
 used by everybody in turn, and the next one would be taken for whoever signed in (CVE-2026-88007)."""
 
-OUR_COOKIES = b"__Host-gateway"
+OUR_COOKIES = (b"__host-gateway", b"__secure-gateway-")
+"""How the names of ours begin, in lower case."""
 NOT_FROM_APPLICATIONS = HOP_BY_HOP | frozenset(
     {b"strict-transport-security", b"alt-svc", b"public-key-pins", b"public-key-pins-report-only", b"nel",
      b"set-cookie2"}
@@ -234,8 +235,9 @@ def may_set_cookie(value: bytes, cookie_domains: frozenset[str]) -> bool:
     pair, *attributes = value.split(b";")
     name, equals, content = pair.partition(b"=")
     name = name.strip().lower()
-    ours = OUR_COOKIES.lower()
-    if name.startswith(ours) or ((not equals or not name) and ours in pair.lower()):
+    if name.startswith(OUR_COOKIES):
+        return False
+    if (not equals or not name) and any(ours in pair.lower() for ours in OUR_COOKIES):
         return False
     for attribute in attributes:
         key, _, domain = attribute.partition(b"=")

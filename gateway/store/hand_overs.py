@@ -22,6 +22,7 @@ class HandOver:
     target: str
     """Path and query on `host` that the browser goes back to, sealed by identity."""
     nonce_hash: bytes
+    """Over all that the browser has to hold besides the code."""
     expires_at: float
 
 

@@ -21,7 +21,7 @@ from gateway.identity.handover import Challenge, seal_request
 from gateway.identity.passwords import Cost, Passwords, hash_password
 from gateway.identity.sessions import Minter
 from gateway.identity.sign_in import SignIn, SignInKeys, SignInSettings
-from gateway.identity.sign_in_steps import Client
+from gateway.identity.sign_in_steps import Client, HandOver
 from gateway.store.engine import Store
 from gateway.store.migrate import migrate
 from gateway.store.people import Person
@@ -32,8 +32,8 @@ Value = TypeVar("Value")
 
 CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
 PASSWORD = "correct horse battery"
-LOGIN_HOST = "login.example"
-APP_HOST = "orders.example"
+LOGIN_HOST = "login.apps.example"
+APP_HOST = "orders.apps.example"
 
 
 def symmetric(purpose: str) -> KeySet:
@@ -105,6 +105,11 @@ class World:
         name, _, value = challenge.set_cookie.partition(";")[0].partition("=")
         assert name.startswith(NONCE_COOKIE_PREFIX)
         return {name: value}
+
+    def held(self, challenge: Challenge, hand_over: HandOver) -> dict[str, str]:
+        """All cookies that the browser brings which began, and then was at the login host."""
+        pairs = (cookie.partition(";")[0].partition("=") for cookie in hand_over.set_cookies)
+        return self.nonce(challenge) | {name: value for name, _, value in pairs}
 
     def session(self, person: Person, *hosts: str) -> tuple[str, dict[str, str]]:
         """A session as a sign-in would have made it: its id, and its cookie by host."""

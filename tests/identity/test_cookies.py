@@ -5,9 +5,12 @@ from gateway.identity.cookies import (
     SESSION_COOKIE,
     are_too_long,
     clear_cookie,
+    clear_half,
+    find_halves,
     find_own_cookies,
     forwarded_cookies,
     set_cookie,
+    set_half,
 )
 
 T = b"0123456789abcdef"
@@ -77,6 +80,14 @@ def test_refuses_what_could_be_read_in_two_ways(header, lines) -> None:
         ),
         (b'a="x;  y" ; \xff=\xfe; __Host-gateway=x;;  c', b'a="x;  y" ; \xff=\xfe;;  c', b'a="x;  y" ; \xff=\xfe;;  c'),
         (b"=__Host-gateway=x; a=1", b"a=1", b"a=1"),
+        (b"__Secure-gateway-code-1=h; a=1", b"a=1", b"__Secure-gateway-code-1=h; a=1"),
+        (b"__Host-gateway=x; a=1; __Secure-gateway-code-1=h", b"a=1", b"a=1; __Secure-gateway-code-1=h"),
+        (b"= __Secure-gateway-code-1 =h; a=1", b"a=1", b"= __Secure-gateway-code-1 =h; a=1"),
+        (
+            b"api-gateway=1; __Secure-gateway=2",
+            b"api-gateway=1; __Secure-gateway=2",
+            b"api-gateway=1; __Secure-gateway=2",
+        ),
         (b"__Host-gatewayx=1", b"__Host-gatewayx=1", b"__Host-gatewayx=1"),
     ],
 )
@@ -84,6 +95,23 @@ def test_what_arrives_at_an_application_and_at_our_own(header, value, applicatio
     for expected, own_application in ((application, False), (own, True)):
         line = forwarded_cookies(header("cookie", value), own_application)
         assert line == (None if expected is None else b"cookie: " + expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([b"a=1; __Host-gateway=x"], {}),
+        ([b"__Secure-gateway-code-1=h; a=1", b"__Secure-gateway-code-2=i"], {"1": "h", "2": "i"}),
+        # Two of one name: a sibling's page has set one of them, and which, nobody knows.
+        ([b"__Secure-gateway-code-1=h; __Secure-gateway-code-1=tossed; __Secure-gateway-code-2=i"], {"2": "i"}),
+        ([b"__Secure-gateway-code-1=h", b"__Secure-gateway-code-1=h", b"__Secure-gateway-code-1=h"], {}),
+        ([b"=__Secure-gateway-code-1=h; __secure-gateway-code-1=h; __Secure-gateway-other=h"], {}),
+    ],
+)
+def test_finds_halves_and_refuses_nobody_for_them(header, lines, found) -> None:
+    sent = [header("Cookie", line) for line in lines]
+    assert find_halves(sent) == {f"__Secure-gateway-code-{name}": value for name, value in found.items()}
+    assert find_own_cookies(sent) is not None
 
 
 def test_an_untouched_line_is_the_very_line(header) -> None:
@@ -96,6 +124,9 @@ def test_attributes() -> None:
     assert set_cookie(SESSION_COOKIE, "x") == "__Host-gateway=x; Path=/; Secure; HttpOnly; SameSite=Lax"
     assert "; Max-Age=300; " in set_cookie("__Host-gateway-sign-in", "x", 300)
     assert clear_cookie(SESSION_COOKIE) == "__Host-gateway=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+    attributes = "Domain=apps.example; Path=/.gateway; Max-Age={}; Secure; HttpOnly; SameSite=Lax"
+    assert set_half("name", "x", "apps.example", 30) == f"name=x; {attributes.format(30)}"
+    assert clear_half("name", "apps.example") == f"name=; {attributes.format(0)}"
 
 
 @pytest.mark.parametrize(

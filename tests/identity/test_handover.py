@@ -13,6 +13,7 @@ from gateway.identity.handover import (
     safe_target,
     seal_request,
     surplus_nonces,
+    takes_half,
 )
 
 ENTROPY = SystemEntropy()
@@ -120,3 +121,19 @@ def test_tabs_left_behind_are_cleared_oldest_first() -> None:
     assert all("Max-Age=0" in line for line in cleared)
     assert surplus_nonces(names[:3]) == []
     assert surplus_nonces([]) == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "host", "takes"),
+    [
+        ("apps.example", "orders.apps.example", True),
+        ("apps.example", "acme.orders.apps.example", True),
+        ("apps.example", "apps.example", False),
+        ("apps.example", "otherapps.example", False),
+        ("apps.example", "orders.example", False),
+        # No browser takes a cookie for a public suffix.
+        ("localhost", "orders.localhost", False),
+    ],
+)
+def test_which_hosts_a_cookie_of_the_domain_reaches(domain, host, takes) -> None:
+    assert takes_half(domain, host) is takes

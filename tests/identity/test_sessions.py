@@ -4,6 +4,7 @@ import pytest
 
 from gateway.foundation.errors import NotFound, StoreUnavailable
 from gateway.identity import sessions, users
+from gateway.identity.cookies import HALF_COOKIE_PREFIX
 from gateway.identity.credentials import hash_text, session_label, token_hash
 from gateway.identity.handover import CODE_SECONDS, open_request
 from gateway.store import sessions as rows
@@ -23,8 +24,10 @@ class Way:
         self.challenge = challenge or world.challenge("/t/acme")
         self.session, _ = world.session(person)
         request = open_request(world.keys.hand_over, self.challenge.request, world.clock)
-        over = world.store.run(lambda c: sessions.hand_over(c, world.minter, self.session, request))
-        self.code, self.host, self.cookies = over.code, over.host, world.nonce(self.challenge)
+        over = world.store.run(
+            lambda c: sessions.hand_over(c, world.minter, self.session, request, world.settings.domain)
+        )
+        self.code, self.host, self.cookies = over.code, over.host, world.held(self.challenge, over)
 
     def arrive(self, **changed):
         given = {"code": self.code, "host": self.host, "cookies": self.cookies, **changed}
@@ -98,6 +101,46 @@ def test_the_nonce_of_another_tab_does_not_open_this_one(world, ada, way) -> Non
 def test_is_good_for_thirty_seconds(world, way, seconds, arrives) -> None:
     world.clock.advance(seconds)
     assert (way.arrive() is not None) is arrives
+
+
+def half_of(way) -> str:
+    (name,) = [name for name in way.cookies if name.startswith(HALF_COOKIE_PREFIX)]
+    return name
+
+
+@pytest.mark.requirement("ASVS 10.1.2")
+@pytest.mark.parametrize("half", [None, "", "0" * 64, "é\ud800"])
+def test_the_nonce_without_the_half_is_worth_nothing(way, half) -> None:
+    """Who began a sign-in that somebody else went through, and has seen the code."""
+    name = half_of(way)
+    others = {key: value for key, value in way.cookies.items() if key != name}
+    assert way.arrive(cookies=others if half is None else {**others, name: half}) is None
+    # Nor has the attempt spent it.
+    assert way.arrive().half_cookie == name
+
+
+def test_the_half_of_another_code_does_not_open_this_one(world, ada, way) -> None:
+    other = Way(world, ada)
+    name, its = half_of(way), other.cookies[half_of(other)]
+    assert name != half_of(other)
+    assert way.arrive(cookies={**way.cookies, name: its}) is None
+    # Side by side they don't disturb each other.
+    both = way.cookies | other.cookies
+    assert way.arrive(cookies=both) is not None
+    assert other.arrive(cookies=both) is not None
+
+
+def test_a_half_is_for_this_code_and_not_for_its_nonce(world, ada, way) -> None:
+    """One sign-in that two tabs go through: two codes, each with its own half."""
+    again = Way(world, ada, way.challenge)
+    assert again.arrive(cookies=way.cookies) is None
+    assert again.arrive() is not None
+
+
+def test_a_host_outside_the_domain_has_the_nonce_alone(world, ada) -> None:
+    far = Way(world, ada, world.challenge(host="shop.elsewhere.example"))
+    assert far.cookies == world.nonce(far.challenge)
+    assert far.arrive() is not None
 
 
 def test_of_two_at_once_one_arrives(world, way) -> None:

@@ -87,7 +87,9 @@ async def test_password_then_code_then_back_to_the_application(world, browser) -
         now + 43_200,
         "Firefox (192.0.2.7)",
     )
-    redeemed = await world.sign_in.redeem(signed_in.hand_over.code, world.app_host, world.nonce(challenge))
+    redeemed = await world.sign_in.redeem(
+        signed_in.hand_over.code, world.app_host, world.held(challenge, signed_in.hand_over)
+    )
     assert (redeemed.target, redeemed.session, redeemed.person) == (
         "/t/acme/orders/7?x=1",
         signed_in.session,
@@ -306,7 +308,7 @@ async def test_disabled_before_the_hand_over_arrives(world, browser) -> None:
     browser.request = challenge.request
     hand_over = (await browser.sign_in()).hand_over
     world.store.run(lambda c: people.disable(c, person.id, world.clock.now()))
-    assert await world.sign_in.redeem(hand_over.code, world.app_host, world.nonce(challenge)) is None
+    assert await world.sign_in.redeem(hand_over.code, world.app_host, world.held(challenge, hand_over)) is None
 
 
 @pytest.mark.advisory("CVE-2026-95754")
@@ -615,7 +617,9 @@ async def test_a_fresh_code_in_a_session(world, browser) -> None:
     assert isinstance(renewed, CodeRenewed)
     assert rows(world, session).otp_time == world.clock.now()
     assert rows(world, session).created_at < world.clock.now()
-    redeemed = await world.sign_in.redeem(renewed.hand_over.code, world.app_host, world.nonce(challenge))
+    redeemed = await world.sign_in.redeem(
+        renewed.hand_over.code, world.app_host, world.held(challenge, renewed.hand_over)
+    )
     assert (redeemed.target, redeemed.session) == ("/refund", session)
 
 

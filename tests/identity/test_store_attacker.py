@@ -10,10 +10,10 @@ import pytest
 from gateway.identity import factors, otp, sessions
 from gateway.identity.enrolment import SCAN_SECONDS, Enrolment, EnrolmentKeys, open_link
 from gateway.identity.follower import Follower
-from gateway.identity.handover import CODE_SECONDS, nonce_hash
+from gateway.identity.handover import CODE_SECONDS, bind, nonce_hash
 from gateway.identity.live_copy import load_copy, read_news
 from gateway.identity.passwords import hash_password
-from gateway.identity.sign_in_steps import PENDING_SECONDS, Refused, Why
+from gateway.identity.sign_in_steps import PENDING_SECONDS, HandOver, Refused, Why
 from gateway.metrics import Metrics
 from gateway.store import enrolments
 
@@ -212,8 +212,9 @@ class Browser:
         self.world = world
         self.challenge = world.challenge()
 
-    async def redeem(self, code: str):
-        return await self.world.sign_in.redeem(code, APP_HOST, self.world.nonce(self.challenge))
+    async def redeem(self, over: HandOver, *, has_half: bool = True):
+        held = self.world.held(self.challenge, over) if has_half else self.world.nonce(self.challenge)
+        return await self.world.sign_in.redeem(over.code, APP_HOST, held)
 
 
 @pytest.mark.parametrize("what", ["another's nonce", "later"])
@@ -223,16 +224,16 @@ async def test_a_spent_hand_over_is_good_for_nobody_else_and_not_later(world, at
     hers, eve_s = Browser(world), Browser(world)
     came_from = await world.sign_in.begin(hers.challenge.request, session)
     (row,) = attacker.copy("hand_overs")
-    assert (await hers.redeem(came_from.code)) is not None
+    assert (await hers.redeem(came_from)) is not None
     code_hash, whose, host, target, nonce, expires_at = row
     if what == "later":
         world.clock.advance(CODE_SECONDS)
         attacker.put("hand_overs", [(code_hash, whose, host, target, nonce, expires_at + 3600)])
-        assert await hers.redeem(came_from.code) is None
+        assert await hers.redeem(came_from) is None
     else:
         (value,) = world.nonce(eve_s.challenge).values()
-        attacker.put("hand_overs", [(code_hash, whose, host, target, nonce_hash(value), expires_at)])
-        assert await eve_s.redeem(came_from.code) is None
+        attacker.put("hand_overs", [(code_hash, whose, host, target, bind(nonce_hash(value), ""), expires_at)])
+        assert await eve_s.redeem(came_from, has_half=False) is None
 
 
 async def test_a_password_from_before_a_reset_proves_nothing_after_it(world, attacker) -> None:

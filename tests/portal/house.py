@@ -118,7 +118,7 @@ class Worker:
 
 @dataclass
 class Browser:
-    """Cookies by host, redirects on request, forms as a person fills them in."""
+    """Cookies by host, or by domain where they have one; redirects on request, forms as a person fills them in."""
 
     worker: Worker
     jar: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -147,15 +147,21 @@ class Browser:
         host = parts.hostname or ""
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         jar = self.jar.setdefault(host, {})
-        response = await self.worker.forward(method, host, target, jar, form, self.accept)
+        sent = {**self.jar.get(DOMAIN, {}), **jar} if _is_for_halves(host, parts.path) else jar
+        response = await self.worker.forward(method, host, target, sent, form, self.accept)
         cookies = tuple(response.headers.getall("Set-Cookie", []))
         for cookie in cookies:
             name, _, rest = cookie.partition("=")
             value = rest.partition(";")[0]
-            jar.pop(name, None)
+            kept = self.jar.setdefault(DOMAIN, {}) if f"; Domain={DOMAIN}; Path=/.gateway;" in cookie else jar
+            kept.pop(name, None)
             if "Max-Age=0" not in cookie:
-                jar[name] = value
+                kept[name] = value
         return Answered(url, response.status, dict(response.headers), cookies, await response.text())
+
+
+def _is_for_halves(host: str, path: str) -> bool:
+    return host.endswith(f".{DOMAIN}") and path.startswith("/.gateway/")
 
 
 def url(host: str, path: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.identity.cookies import SESSION_COOKIE
 
-from .house import ELSEWHERE, LOGIN, ORDERS, Browser, House, url
+from .house import DOMAIN, ELSEWHERE, LOGIN, ORDERS, Browser, House, url
 
 
 async def code_for(house: House, browser: Browser, host: str = ORDERS) -> str:
@@ -47,6 +47,50 @@ async def test_a_code_opened_in_another_browser_is_worth_nothing(house: House) -
     await failed(house, victim, address)
     assert SESSION_COOKIE not in victim.jar[ORDERS]
     assert (await house.browser.get(address)).status == 303
+
+
+async def test_the_half_is_for_our_own_addresses_and_gone_when_it_arrived(house: House) -> None:
+    await house.sign_in(house.browser)
+    sent = await house.browser.get(house.challenge(house.browser, ORDERS, "/x"))
+    (half,) = [cookie for cookie in sent.cookies if cookie.startswith("__Secure-gateway-code-")]
+    name, _, attributes = half.partition("=")
+    value, _, attributes = attributes.partition("; ")
+    assert attributes == f"Domain={DOMAIN}; Path=/.gateway; Max-Age=30; Secure; HttpOnly; SameSite=Lax"
+    assert value not in sent.location
+    arrived = await house.browser.get(sent.location)
+    assert (arrived.status, arrived.location) == (303, "/x")
+    assert [cookie for cookie in arrived.cookies if cookie.startswith(f"{name}=; Domain={DOMAIN}; Path=/.gateway; ")]
+    assert house.browser.jar[DOMAIN] == {}
+
+
+async def test_who_began_is_not_who_was_at_the_login_host(house: House) -> None:
+    """Somebody begins, has a signed-in visitor go on, and gets hold of the address before it is asked for."""
+    thief = Browser(house.worker)
+    begun = house.challenge(thief, ORDERS)
+    await house.sign_in(house.browser)
+    stolen = (await house.browser.get(begun)).location
+    await failed(house, thief, stolen)
+    assert SESSION_COOKIE not in thief.jar[ORDERS]
+    # Nor is it worth anything where the nonce isn't.
+    await failed(house, house.browser, stolen)
+
+
+async def test_several_hand_overs_side_by_side(house: House) -> None:
+    await house.sign_in(house.browser)
+    asked = [house.challenge(house.browser, ORDERS, f"/{number}") for number in range(3)]
+    sent = [(await house.browser.get(address)).location for address in asked]
+    assert len(house.browser.jar[DOMAIN]) == 3
+    assert [(await house.browser.get(address)).location for address in sent] == ["/0", "/1", "/2"]
+    assert house.browser.jar[DOMAIN] == {}
+
+
+async def test_a_host_outside_the_domain_has_the_nonce_alone(house: House) -> None:
+    await house.sign_in(house.browser)
+    sent = await house.browser.get(house.challenge(house.browser, ELSEWHERE, "/x"))
+    assert sent.cookies == ()
+    arrived = await house.browser.get(sent.location)
+    assert (arrived.status, arrived.location) == (303, "/x")
+    assert not [cookie for cookie in arrived.cookies if "Domain=" in cookie]
 
 
 async def test_a_code_lives_half_a_minute(house: House) -> None:

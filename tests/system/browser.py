@@ -66,11 +66,13 @@ class _Forms(HTMLParser):
 
 
 class Browser:
-    """Cookies are kept for each host alone: all of ours are `__Host-` cookies."""
+    """Cookies are kept for each host alone, as all of ours are `__Host-` cookies; but for the halves of codes."""
 
     def __init__(self, gateway: "Gateway", source: str) -> None:
         self.gateway, self.source = gateway, source
         self.cookies: dict[str, dict[str, str]] = {}
+        self.halves: dict[str, str] = {}
+        """What is sent to every host of the domain, under `/.gateway` alone."""
         self.history: list[tuple[str, Answer]] = []
 
     def get(self, url: str, *, follow: bool = True) -> Page:
@@ -157,13 +159,15 @@ class Browser:
 
     def _common(self, url: str) -> list[tuple[str, str]]:
         cookies = self.cookies.get(urlsplit(url).hostname or "", {})
+        if urlsplit(url).path.startswith("/.gateway/"):
+            cookies = {**self.halves, **cookies}
         common = [("Host", urlsplit(url).netloc), ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) system-tests")]
         if cookies:
             common.append(("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
         return common
 
     def _keep_cookies(self, host: str, answer: Answer) -> None:
-        jar = self.cookies.setdefault(host, {})
+        self.cookies.setdefault(host, {})
         for header in answer.values("Set-Cookie"):
             pair, *attributes = header.split(";")
             name, _, value = pair.partition("=")
@@ -174,6 +178,12 @@ class Browser:
                 assert given.get("path") == "/", header
                 assert "domain" not in given, header
                 assert "httponly" in given, header
+            if name.startswith("__Secure-"):
+                assert {"secure", "httponly"} <= given.keys(), header
+                assert (given["domain"], given["path"]) == (self.gateway.login_host.partition(".")[2], "/.gateway")
+                jar = self.halves
+            else:
+                jar = self.cookies[host]
             if given.get("max-age") == "0":
                 jar.pop(name, None)
             else:

@@ -144,6 +144,8 @@ FORBIDDEN = [
     "Set-Cookie: =__Host-gateway=planted; Path=/; Secure",  # CVE-2023-23934
     "Set-Cookie: ==__Host-gateway=planted",
     "Set-Cookie: __Host-gateway;planted",
+    "Set-Cookie: __Secure-gateway-code-0123456789ab=planted; Path=/.gateway; Secure",
+    "Set-Cookie: __secure-GATEWAY-code-0123456789ab=planted; Domain=btb.localhost; Secure",
     "Set-Cookie: fine=1\r\nSet-Cookie: __Host-gateway=planted\r\nSet-Cookie: fine=2",
     "Set-Cookie2: __Host-gateway=planted; Version=1",
     "Set-Cookie: wide=planted; Domain=btb.localhost",
@@ -245,6 +247,9 @@ SHARED = [
     "$Version=1,__Host-gateway=planted; Domain=btb.localhost; Path=/; Secure",
     "__Host-gateway-sign-in=planted; Domain=btb.localhost; Path=/; Secure",
     "__Host-gateway-device=planted; Domain=btb.localhost; Path=/sign-in; Secure",
+    "__Secure-gateway-code-0123456789ab=planted; Domain=btb.localhost; Path=/; Secure",
+    "__Secure-gateway-code-0123456789ab=planted; Domain=btb.localhost; Path=/tossed; Secure",
+    "__Secure-gateway-code-0123456789ab=planted; Domain=btb.localhost; Path=/.gateway; Secure",
 ]
 
 
@@ -260,7 +265,7 @@ def test_a_script_plants_no_cookie_of_ours(
         assert open_page(page, gateway.url(VICTIM, "/tossed")).status == 200, written
         arrived = gateway.upstream.mentions("/tossed")[-1]
         assert arrived.values("X-Gateway-User") == ["anna"], written
-        assert not [text for text in arrived.values("Cookie") if text.startswith("__Host-gateway")], written
+        assert not [text for text in arrived.values("Cookie") if text.startswith(("__Host-", "__Secure-"))], written
     assert who(gateway, context) == ANNA
 
 
@@ -530,12 +535,72 @@ def test_a_service_worker_sees_its_own_host_and_no_cookie(
     assert len(held) >= 4
     assert not [value for value in held if value in str(seen)]
     assert {urlsplit(each.split(" ")[0]).hostname for each in seen} == {HOSTILE}
-    # The code was spent by then; and without the browser's nonce it would have been worth nothing.
+    # The code was spent by then; and without the browser's nonce and half it would have been worth nothing.
     assert wire.get(callback.split(" ")[0], follow=False).status == 400
     assert who(gateway, context) == ANNA
     for path in ("/.gateway/sw.js", "/.gateway/whoami"):
         refused = page.evaluate("path => navigator.serviceWorker.register(path).then(() => '', e => e.name)", path)
         assert refused in ("SecurityError", "TypeError")
+
+
+THIEF = """
+const seen = [];
+self.addEventListener('install', () => self.skipWaiting());
+self.addEventListener('activate', event => event.waitUntil(clients.claim()));
+self.addEventListener('fetch', event => {
+  if (!event.request.url.includes('/.gateway/callback')) return;
+  seen.push(event.request.url);
+  const headers = {'Content-Type': 'text/html', 'Referrer-Policy': 'no-referrer'};
+  event.respondWith(new Response('<title>stolen</title>', {headers}));
+});
+self.addEventListener('message', async event => {
+  const jar = self.cookieStore ? await cookieStore.getAll() : [];
+  event.source.postMessage([...seen, ...jar.map(each => `${each.name}=${each.value}`)]);
+});
+"""
+
+
+@pytest.mark.requirement("ASVS 10.1.2")
+def test_a_code_that_a_service_worker_keeps_is_worth_nothing_elsewhere(
+    gateway: Gateway, hostile: Hostile, context: BrowserContext, page: Page
+) -> None:
+    """The attacker begins a sign-in in his browser, lets the visitor finish it, and has the code before the network."""
+    thief = gateway.browser()
+    begun = thief.get(gateway.url(HOSTILE, "/page"), follow=False).location
+    script = hostile.serve(answer(body=THIEF.encode(), kind="text/javascript"), ".js", under="")
+    page.evaluate(INSTALL, script)
+    page.goto(begun)
+    assert page.title() == "stolen"
+    stolen = page.evaluate(ASK)
+    (callback,) = [each for each in stolen if "/.gateway/callback?code=" in each]
+    assert thief.get(callback, follow=False).status == 400
+    # The other half is in the visitor's browser, on its way to the gateway's own addresses, and no script reads it.
+    halves = [cookie for cookie in context.cookies() if cookie["name"].startswith("__Secure-gateway-")]
+    assert [(half["domain"], half["path"], half["httpOnly"]) for half in halves] == [(f".{DOMAIN}", "/.gateway", True)]
+    assert halves[0]["value"] not in f"{stolen} {page.evaluate('document.cookie')}"
+    # With any half that he can think of, he is still nobody.
+    for value in ("", "0" * 64):
+        thief.cookies[HOSTILE][halves[0]["name"]] = value
+        assert thief.get(callback, follow=False).status == 400
+    assert "__Host-gateway" not in thief.cookies[HOSTILE]
+    assert thief.get(gateway.url(HOSTILE, "/.gateway/whoami")).status == 401
+    # It is the half that he lacked, and nothing else.
+    thief.cookies[HOSTILE][halves[0]["name"]] = halves[0]["value"]
+    assert thief.get(callback, follow=False).status == 303
+    assert who(gateway, context)[1:] == ANNA[1:]
+
+
+def test_a_sign_in_arrives_by_way_of_a_service_worker(
+    gateway: Gateway, hostile: Hostile, context: BrowserContext, page: Page
+) -> None:
+    """Many an honest application has one that asks for every page in the browser's place."""
+    passing = WORKER + "self.addEventListener('fetch', event => event.respondWith(fetch(event.request)));"
+    page.evaluate(INSTALL, hostile.serve(answer(body=passing.encode(), kind="text/javascript"), ".js", under=""))
+    context.clear_cookies(domain=HOSTILE)
+    assert open_page(page, gateway.url(HOSTILE, "/page")).status == 200
+    assert [each for each in page.evaluate(ASK) if "/.gateway/callback?code=" in each]
+    assert who(gateway, context) == ANNA
+    assert [cookie for cookie in context.cookies() if cookie["name"].startswith("__Secure-")] == []
 
 
 def test_an_assertion_is_worth_nothing_at_a_sibling(gateway: Gateway, hostile: Hostile, wire: Wire) -> None:

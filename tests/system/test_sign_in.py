@@ -219,9 +219,9 @@ def test_a_hand_over_on_another_host(gateway: Gateway, browser: Browser, person:
 
 def test_a_hand_over_counts_once(gateway: Gateway, browser: Browser, person: Person) -> None:
     begun = hand_over_of(browser, person, "/t/acme/orders/once")
-    cookies = dict(browser.cookies["orders.btb.localhost"])
+    cookies, halves = dict(browser.cookies["orders.btb.localhost"]), dict(browser.halves)
     assert browser.get(begun.callback).status == 200
-    browser.cookies["orders.btb.localhost"] = cookies
+    browser.cookies["orders.btb.localhost"], browser.halves = cookies, halves
     refused_hand_over(browser, begun.callback)
     assert len(gateway.upstream.mentions("/t/acme/orders/once")) == 1
 
@@ -231,6 +231,7 @@ def test_of_two_hand_overs_at_once_one_arrives(gateway: Gateway, browser: Browse
     tabs = [gateway.browser() for _ in range(4)]
     for tab in tabs:
         tab.cookies = {host: dict(jar) for host, jar in browser.cookies.items()}
+        tab.halves = dict(browser.halves)
     together = threading.Barrier(len(tabs))
 
     def arrive(tab: Browser) -> int:

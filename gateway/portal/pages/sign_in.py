@@ -86,7 +86,7 @@ async def show(services: Services, visit: Visit) -> Answer:
         case Prompt(request=back):
             return _password_page(request, back)
         case HandOver() as hand_over:
-            return Redirect(_callback_url(services, hand_over))
+            return _sent_on(services, hand_over)
         case AlreadySignedIn():
             return Redirect("/")
         case Refused():
@@ -151,7 +151,7 @@ async def take_fresh_code(services: Services, visit: Visit) -> Answer:
             await note(
                 services, visit, EventName.STEP_UP_SUCCESS, user=renewed.person, session=renewed.session, factor="otp"
             )
-            return Redirect(_destination_url(services, renewed.hand_over))
+            return _sent_on(services, renewed.hand_over)
         case Refused(why=Why.EXPIRED_REQUEST):
             return Page("request_expired.html", status=400)
         case Refused(why=Why.NO_SESSION):
@@ -182,7 +182,7 @@ async def _signed_in(services: Services, visit: Visit, signed_in: SignedIn) -> R
         set_cookie(DEVICE_COOKIE, signed_in.device, DEVICE_SECONDS),
         clear_cookie(SIGN_IN_COOKIE),
     )
-    return Redirect(_destination_url(services, signed_in.hand_over), cookies)
+    return _sent_on(services, signed_in.hand_over, cookies)
 
 
 async def _note_failure(
@@ -258,9 +258,9 @@ def _code_url(request: str | None) -> str:
     return f"/sign-in/code?request={quote(request, safe='')}" if request else "/sign-in/code"
 
 
-def _destination_url(services: Services, hand_over: HandOver | None) -> str:
-    return "/" if hand_over is None else _callback_url(services, hand_over)
-
-
-def _callback_url(services: Services, hand_over: HandOver) -> str:
-    return services.url(hand_over.host, f"/.gateway/callback?code={quote(hand_over.code, safe='')}")
+def _sent_on(services: Services, hand_over: HandOver | None, cookies: tuple[str, ...] = ()) -> Redirect:
+    """To where the sign-in came from, or to the login host's own page."""
+    if hand_over is None:
+        return Redirect("/", cookies)
+    url = services.url(hand_over.host, f"/.gateway/callback?code={quote(hand_over.code, safe='')}")
+    return Redirect(url, (*cookies, *hand_over.set_cookies))
