@@ -168,6 +168,11 @@ def _require_sound(fresh: LiveCopy, old: LiveCopy | None) -> None:
     StoreTampered."""
     if old is not None and not old.past.leads_to(fresh.past):
         raise SetBack
+    if fresh.is_disowned:
+        if old is not None:
+            # With what it says of the newer one, so that it is not believed when it is put back without that.
+            old.past = fresh.past
+        raise SetBack
     if fresh.adds_up and (old is not None or not fresh.is_locked):
         return
     if old is None:

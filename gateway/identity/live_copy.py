@@ -49,6 +49,7 @@ class LiveCopy:
     def __init__(self, state: LiveState, version: int) -> None:
         self.version, self.position, self.past = version, state.position, state.tally.past
         self.adds_up, self.is_locked = state.adds_up, state.tally.is_locked
+        self.is_disowned = state.tally.is_disowned
         self.broken = state.broken
         """Ids of what is not genuine, and counts as ended."""
         self._doubtful = frozenset[str]()
@@ -115,7 +116,7 @@ class LiveCopy:
             return True
         changed = sum(element - self._elements.get(key, 0) for key, element in news.elements)
         adds_up = (self._sum + changed + self._gap - news.tally.sums.live) % MODULUS == 0
-        return adds_up and self.past.leads_to(news.tally.past)
+        return adds_up and self.past.leads_to(news.tally.past) and not news.tally.is_disowned
 
     def remember(self, older: "LiveCopy") -> frozenset[str]:
         """This copy was loaded and doesn't add up: what is not as it was in the older one counts as ended. The ids."""

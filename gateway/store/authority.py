@@ -139,14 +139,15 @@ def lock(connection: Connection) -> None:
     seals.extend(connection, replace(tally, is_locked=True))
 
 
-def disown(connection: Connection, remembered: Past) -> None:
-    """An older state that was put back is refused by everybody from now on, also by those who remember less: it is
-    locked, and nobody has ever written there."""
+def disown(connection: Connection, remembered: Past, writer: str) -> Past:
+    """An older state that was put back is refused by everybody from now on, also by those who remember less: they
+    learn what is remembered here, so that it can't be put back to them once more. How far the store has come."""
     with suppress(StoreTampered):
         tally = seals.tally(connection)
-        if tally.past.writers and not remembered.leads_to(tally.past):
-            past = Past(tally.stamp, {})
-            seals.write_tally(connection, replace(tally, past=past, is_locked=True))
+        if not remembered.leads_to(tally.past):
+            remembered = tally.past.joined(remembered).extended(writer)
+            seals.write_tally(connection, Tally(remembered, tally.sums, is_locked=True, is_disowned=True))
+    return remembered
 
 
 def _with_contents(

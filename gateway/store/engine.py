@@ -146,6 +146,8 @@ class Store:
             raise
 
     def _disown(self) -> None:
-        with suppress(StoreUnavailable), mapped(), self._engine.begin() as connection:
-            connection.execution_options(seals=self.seals)
-            authority.disown(connection, self._memory.settled())
+        with suppress(StoreUnavailable):
+            with mapped(), self._engine.begin() as connection:
+                connection.execution_options(seals=self.seals)
+                past = authority.disown(connection, self._memory.settled(), self.writer)
+            self._memory.note(past)

@@ -44,7 +44,6 @@ _VOID = "void:"
 _TALLY = "tally/3"
 """What it is bound to, by its format."""
 _NOBODY = "usr_00"
-_LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(slots=True)
@@ -72,6 +71,8 @@ class Tally:
     sums: Sums
     is_locked: bool = False
     """It did not add up once: nobody who has no memory of a better time uses this store."""
+    is_disowned: bool = False
+    """It was an older state once, that somebody had put back: nobody uses it."""
 
     @property
     def stamp(self) -> Stamp:
@@ -225,8 +226,8 @@ def tally(connection: Connection) -> Tally:
     sealed = sealed_tally(connection)
     if sealed is None:
         raise StoreTampered("the store has lost its tally")
-    stamp, writers, live, factors, is_locked = seals_of(connection).unwrap(sealed, _TALLY)
-    return Tally(Past(Stamp(*stamp), writers), Sums(live, factors), is_locked)
+    stamp, writers, live, factors, *marks = seals_of(connection).unwrap(sealed, _TALLY)
+    return Tally(Past(Stamp(*stamp), writers), Sums(live, factors), *marks)
 
 
 def newest_tally(connection: Connection) -> Tally:
@@ -237,28 +238,27 @@ def newest_tally(connection: Connection) -> Tally:
     if "ledger" not in options:
         # Whoever may write sees their own work, too, which nobody may remember before it is committed.
         options["memory"].note(found.past)
+    if found.is_disowned:
+        raise SetBack
     return found
 
 
 def sealed_tally(connection: Connection) -> bytes | None:
     """As it lies there."""
-    found: bytes | None = connection.execute(select(TALLY.c.sealed)).scalar_one_or_none()
-    return found
+    return connection.execute(select(TALLY.c.sealed)).scalar_one_or_none()
 
 
 def write_tally(connection: Connection, new: Tally) -> None:
-    value = (new.stamp, new.past.writers, new.sums.live, new.sums.factors, new.is_locked)
-    sealed = seals_of(connection).wrap(value, _TALLY)
+    value = (new.stamp, new.past.writers, new.sums.live, new.sums.factors, new.is_locked, new.is_disowned)
     connection.execute(TALLY.delete())
-    connection.execute(TALLY.insert().values(id=1, sealed=sealed))
+    connection.execute(TALLY.insert().values(id=1, sealed=seals_of(connection).wrap(value, _TALLY)))
 
 
 def extend(connection: Connection, new: Tally) -> None:
     """Write it as this process's next revision."""
     options = connection.get_execution_options()
-    marker: Marker = options["ledger"]
-    marker.past = new.past.extended(options["memory"].writer)
-    write_tally(connection, replace(new, past=marker.past))
+    past = options["ledger"].past = new.past.extended(options["memory"].writer)
+    write_tally(connection, replace(new, past=past))
 
 
 def share(person: str) -> str:
@@ -278,7 +278,7 @@ def require_newest(connection: Connection, person: str) -> None:
     """Whether this person's factors are what their own seal fits, is not asked here; that they are not older ones, is.
     Costs a look at each seal of the share. Raises StoreTampered."""
     found, with_key, of = require_unlocked(connection), seals_of(connection), share(person)
-    around = SEALS.c.key >= of, SEALS.c.key < of + _LAST_CHARACTER
+    around = SEALS.c.key >= of, SEALS.c.key < of + "\U0010ffff"
     sealed = connection.execute(select(SEALS.c.seal).where(SEALS.c.kind.in_(row_kinds(("factors",))), *around))
     if with_key.total(sealed.scalars()) != found.sums.factors.get(of, 0):
         raise StoreTampered("factors were put back by somebody without our key: see `store check`")

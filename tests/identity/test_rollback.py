@@ -26,7 +26,7 @@ class Node:
     """A portal (`world`), a keeper and workers, each with a way of its own to one store; and a thief of its file."""
 
     def __init__(self, world, tmp_path) -> None:
-        self.world, self._kept = world, tmp_path / "kept.db"
+        self.world, self._kept = world, tmp_path
         self.anchor = Anchor(world.state_dir, world.seals)
         self._numbers = itertools.count()
         self._opened: list[Store | Reader] = []
@@ -57,13 +57,13 @@ class Node:
         for each in self._opened:
             each.close()
 
-    def keep(self) -> None:
-        with closing(sqlite3.connect(self._live)) as live, closing(sqlite3.connect(self._kept)) as kept:
+    def keep(self, name: str = "kept") -> None:
+        with closing(sqlite3.connect(self._live)) as live, closing(sqlite3.connect(self._kept / name)) as kept:
             live.backup(kept)
 
-    def put_back(self) -> None:
+    def put_back(self, name: str = "kept") -> None:
         """Page by page, into the live file."""
-        with closing(sqlite3.connect(self._live)) as live, closing(sqlite3.connect(self._kept)) as kept:
+        with closing(sqlite3.connect(self._live)) as live, closing(sqlite3.connect(self._kept / name)) as kept:
             kept.backup(live)
 
     def carry_on(self, store: Store, times: int) -> None:
@@ -155,10 +155,14 @@ async def test_once_it_is_found_nobody_believes_it(node, times):
     node.carry_on(node.world.store, times)
     await blind.confirm()
     assert node.session in blind.copy.sessions
+    node.keep("forked")
     assert "older than it was" in follow(node.keeper, node.anchor)
     await refused(blind)
     with pytest.raises(StoreUnavailable):
         await node.worker()
+    node.put_back("forked")
+    await refused(blind)
+    assert "older than it was" in follow(node.keeper, node.anchor)
     with pytest.raises(StoreTampered):
         node.carry_on(node.world.store, 1)
     with pytest.raises(StoreTampered):
