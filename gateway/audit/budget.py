@@ -83,7 +83,10 @@ class Surplus:
         if not self._count:
             self._first, self._since, self._due = refused.request_id, time, now + INTERVAL_SECONDS
         self._count += 1
-        self._last, self._until = refused.request_id, time
+        self._until = time
+        # An id is given when a request comes: one that had to wait for the store is counted behind later ones.
+        self._first = min(self._first, refused.request_id)
+        self._last = max(self._last, refused.request_id)
         self._reasons[refused.reason] += 1
         self._applications[refused.application] += 1
         self._networks.add(refused.network)

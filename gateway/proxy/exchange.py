@@ -96,7 +96,7 @@ async def handle(exchange: "Exchange") -> None:
         try:
             await service.journal.commit(exchange.allow_record(ruling))
         except DiskFull:
-            if not ruling.reduces_authority:
+            if not service.may_use_reserve(ruling):
                 raise
             await service.journal.commit_reserved(exchange.allow_record(ruling))
         if exchange.cut_reason:

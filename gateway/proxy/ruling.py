@@ -63,11 +63,11 @@ class Ruling:
 
     @property
     def reduces_authority(self) -> bool:
-        """Whether it is somebody's sign-out, for which there is room on a full disk. Not a stranger's: of those there
-        is no end, and nothing is taken from them."""
+        """Whether it is the end of somebody's session, or the page that asks for it, for which there is room on a full
+        disk. Not a stranger's or a token's, which have none."""
         application = self.match.application
         is_own = application is not None and application.is_own
-        return is_own and not self.principal.is_anonymous and self.request.path.raw == SIGN_OUT
+        return is_own and self.principal.session != "" and self.request.path.raw == SIGN_OUT
 
     def answers(
         self,

@@ -2,6 +2,7 @@
 say in one step, without a wait in it, and `snapshot` last."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,6 +32,9 @@ from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
 
 DRAIN_STEP_SECONDS = 0.05
+RESERVED_REQUESTS = 8
+"""Of one session, for its sign-out on a full disk: the page, the form, and some more tries. It takes no more of what is
+kept for everybody."""
 FRAGMENTS = 8192
 """Identities whose part of a record is kept ready."""
 VERDICTS = {None: "allow", Reason.PUBLIC: "allow", Reason.SIGN_IN: "challenge", Reason.FRESH_CODE: "challenge"}
@@ -112,6 +116,8 @@ class Service:
         """Open connections."""
         self.budget = budget.Budget(self.clock.monotonic())
         self.surplus = budget.Surplus()
+        self._reserved: Counter[str] = Counter()
+        """By session, since the disk is full."""
         self.is_draining = False
         self._request_prefix = self.entropy.bytes(8).hex().encode("ascii")
         self._requests = 0
@@ -127,6 +133,14 @@ class Service:
         """For another connection of this client."""
         most = self.limits.connections
         return not self.clients.is_over(client, most, max(1, most * ONE_CLIENTS_CONNECTIONS))
+
+    def may_use_reserve(self, ruling: Ruling) -> bool:
+        """Whether this may still be recorded on a full disk."""
+        session = ruling.principal.session
+        if not ruling.reduces_authority or self._reserved[session] >= RESERVED_REQUESTS:
+            return False
+        self._reserved[session] += 1
+        return True
 
     def next_request_id(self) -> bytes:
         """Unique over all processes and restarts: a random part of this process's, and a number."""
@@ -241,8 +255,10 @@ class Service:
                 wire.expire()
         self.upstreams.sweep()
         # On a full disk it counts on: the room that is left is not for this.
-        if self.surplus.is_due(self.clock.monotonic()) and self.journal.is_open:
-            self.record_surplus()
+        if self.journal.is_open:
+            self._reserved.clear()
+            if self.surplus.is_due(self.clock.monotonic()):
+                self.record_surplus()
         self.metrics.set("gateway_connections", len(self.connections))
         self.metrics.set("gateway_streams", len(self.live.running))
         self.metrics.set("gateway_sessions", self.directory.live_sessions())

@@ -31,6 +31,8 @@ class Reserve:
         """Make it again as soon as there is room for it, and tell how things are."""
         try:
             self._store.reserve()
+            status = os.statvfs(self._state_dir)
+            self._metrics.set("gateway_disk_free_bytes", status.f_bavail * status.f_frsize)
             is_there = True
         except (GatewayError, OSError) as error:
             is_there = False
@@ -38,5 +40,3 @@ class Reserve:
                 log.error("nothing is reserved for a full disk: %s", error)
         self._is_there = is_there
         self._metrics.set("gateway_reserve_ready", float(is_there))
-        status = os.statvfs(self._state_dir)
-        self._metrics.set("gateway_disk_free_bytes", status.f_bavail * status.f_frsize)

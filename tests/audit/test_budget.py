@@ -199,3 +199,13 @@ def test_a_count_is_found_by_its_name_and_by_the_requests_in_it(gateway: Gateway
 def test_a_count_holds_numbers_only(value: Any) -> None:
     with pytest.raises(TypeError):
         event(EventName.REFUSALS_COUNTED, 0.0, by_reason=value)
+
+
+def test_a_count_spans_the_ids_of_all_that_it_counts() -> None:
+    """They are given when requests come, and counted when they are refused: a token that has to be looked up in the
+    store is overtaken by a path that is not there."""
+    surplus = Surplus()
+    for number in (7, 5, 9, 6):
+        surplus.add(refused(number), 1_750_000_000.0, 0.0)
+    told = said(surplus.take(1_750_000_001.0))
+    assert (told["first_request"], told["last_request"]) == (refused(5).request_id, refused(9).request_id)

@@ -35,3 +35,13 @@ def test_a_missing_reserve_is_told_once_and_made_again(tmp_path, caplog, fault):
     assert repr(reserve) == "<Reserve missing>"
     room.fault = None
     assert ready() == 1.0
+
+
+def test_a_state_dir_that_is_away_for_a_while_ends_no_care_for_it(tmp_path):
+    state_dir, metrics = tmp_path / "state", Metrics()
+    reserve = Reserve(Room(), state_dir, metrics)
+    reserve.keep()
+    assert metrics.totals()["gateway_reserve_ready"][""] == [0.0]
+    state_dir.mkdir()
+    reserve.keep()
+    assert metrics.totals()["gateway_reserve_ready"][""] == [1.0]
