@@ -76,6 +76,7 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
     except UpstreamError as error:
         may_repeat = request.method in SAFE_METHODS and exchange.body is None
         has_ended = error.fault is Fault.CLOSED and not connection.buffer
+        candidates = exchange.application.upstreams  # Another configuration may have come.
         if connection.is_new:
             candidates = tuple(each for each in candidates if each != connection.origin.upstream)
         if not may_repeat or not has_ended or not candidates or exchange.cut_reason:

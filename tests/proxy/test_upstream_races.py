@@ -164,3 +164,34 @@ async def test_a_websocket_that_is_taken_is_a_success(gateway: TestGateway) -> N
     gateway.application._always = None
     await opened(gateway)
     assert origin.standing.failures == 0
+
+
+@pytest.mark.parametrize("what", ["the session ends", "the origin goes"])
+async def test_who_loses_authority_in_the_queue_leaves_it_and_is_not_forwarded(
+    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+    upstreams, visitor = gateway.service.upstreams, gateway.visitor("support@acme")
+    there = gateway.service.snapshot.policy.applications["orders"].upstreams
+    only = await upstreams.open(there)
+    client = await gateway.connect()
+    client.sends(request("/t/acme/orders/1", visitor.header))
+    await gateway.until(lambda: only.origin.waiting)
+    if what == "the session ends":
+        await gateway.revokes(visitor)
+        assert await client.is_closed()
+        await gateway.until(lambda: not only.origin.waiting)
+        upstreams.give_back(only)
+        assert only.is_idle
+    else:
+        gateway.takes_policy(gateway.policy(upstream=["http://127.0.0.1:9"]))
+        await gateway.service.live.policy_changed()
+        upstreams.give_back(only)
+        assert (await client.gets()).status == 502
+    await gateway.until(lambda: not len(gateway.service.live.running))
+    upstreams.close_idle()
+    await gateway.until(lambda: not upstreams.connections)
+    assert (only.origin.busy, only.origin.idle(), only.origin.waiting) == (0, [], {})
+    peer = await gateway.application.accepts()
+    assert await peer.is_closed()
+    assert gateway.application.accepted == 1
