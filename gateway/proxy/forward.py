@@ -204,7 +204,9 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
 async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
     """101: from here on the two sides talk to each other. Only a WebSocket that was asked for may switch."""
     if not exchange.admitted.is_websocket or not hygiene.accepts_websocket(exchange.admitted.head, head):
-        exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
+        if not exchange.admitted.is_websocket:
+            # Where one was asked for, the client's key may be at fault.
+            exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, "unasked 101")
     if exchange.connection.buffer:
         exchange.fault = "early-bytes"

@@ -11,7 +11,7 @@ from gateway.proxy import upstreams as module
 from gateway.proxy.tls import client_context
 
 from .rig import EVERY_METHOD, TestGateway
-from .test_tunnel import ASKS, opened
+from .test_tunnel import opened, switches
 from .wire import Application, answer, request
 
 
@@ -158,7 +158,7 @@ async def test_a_websocket_that_is_taken_is_a_success(gateway: TestGateway) -> N
     """Else an application of nothing but WebSockets would be passed over for failures that lie days apart."""
     gateway.application.answers(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
     for _ in range(2):
-        assert (await gateway.ask(request("/public/ws", *ASKS))).status == 502
+        assert (await gateway.ask(request("/public/ws"))).status == 502
     (origin,) = gateway.service.upstreams._origins.values()
     assert origin.standing.failures == 2
     gateway.application._always = None
@@ -195,3 +195,16 @@ async def test_who_loses_authority_in_the_queue_leaves_it_and_is_not_forwarded(
     peer = await gateway.application.accepts()
     assert await peer.is_closed()
     assert gateway.application.accepted == 1
+
+
+@pytest.mark.parametrize("given", [(), ("Sec-WebSocket-Key: a", "Sec-WebSocket-Key: b"), ("Sec-WebSocket-Key: abc",)])
+async def test_a_client_that_asks_for_a_websocket_wrongly_ejects_nobody(
+    gateway: TestGateway, given: tuple[str, ...]
+) -> None:
+    """An application that takes any key says 101 to what is no handshake (RFC 6455 4.2.1)."""
+    gateway.application.answers(switches(accept="made of something else"))
+    for _ in range(4):
+        wrong = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", *given)
+        assert (await gateway.ask(request("/public/ws", *wrong))).status in (400, 502)
+    failures = [origin.standing.failures for origin in gateway.service.upstreams._origins.values()]
+    assert failures in ([], [0])
