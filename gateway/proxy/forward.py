@@ -1,8 +1,8 @@
 """Steps 7 and 8 of an exchange: send the request that was decided on, and stream the answer back.
 
 Law: an upload runs in a task of its own beside the answer; a final answer ends it, and then neither connection is used
-again. A request is sent a second time, once, only if it is safe, has no body, and went out on a pooled
-connection that had ended before a byte of an answer came (RFC 9112 9.3.1).
+again. A request is sent a second time, once, only if it is safe, has no body, and went out on a connection that ended
+before a byte of an answer came (RFC 9112 9.3.1); if that was a new one, only to another origin.
 """
 
 import asyncio
@@ -75,23 +75,28 @@ async def _first_head(exchange: "Exchange") -> ResponseHead:
         return await _ask(exchange, request, connection)
     except UpstreamError as error:
         may_repeat = request.method in SAFE_METHODS and exchange.body is None
-        has_ended = error.fault is Fault.CLOSED and not connection.is_new and not connection.buffer
-        if not may_repeat or not has_ended or exchange.cut_reason:
+        has_ended = error.fault is Fault.CLOSED and not connection.buffer
+        candidates = exchange.application.upstreams  # Another configuration may have come.
+        if connection.is_new:
+            candidates = tuple(each for each in candidates if each != connection.origin.upstream)
+        if not may_repeat or not has_ended or not candidates or exchange.cut_reason:
             raise
     connection.abort()
-    return await _ask(exchange, request, await upstreams.open(candidates, partition, connection))
+    return await _ask(exchange, request, await upstreams.open(candidates, exchange.decided.partition, connection))
 
 
 async def _ask(exchange: "Exchange", request: Request, connection: UpstreamConnection) -> ResponseHead:
     exchange.upstream, exchange.origin = connection, connection.origin.upstream
-    if exchange.cut_reason or exchange.origin not in exchange.application.upstreams:
+    is_its_own = connection.partition == exchange.decided.partition
+    if exchange.cut_reason or not is_its_own or exchange.origin not in exchange.application.upstreams:
         # Its authority has ended, or another configuration has come, while the connection was made.
         raise UpstreamError(Fault.CLOSED)
     _send(exchange, request, connection)
     try:
         return await _response_head(exchange, connection)
     except UpstreamError as error:
-        if not exchange.cut_reason and exchange.upload_error is None:
+        # One that closes on a client that doesn't send the body it announced is not to blame.
+        if not exchange.cut_reason and exchange.body_is_complete:
             exchange.service.upstreams.failed(connection, error.fault)
         raise
 
@@ -199,12 +204,15 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
 async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
     """101: from here on the two sides talk to each other. Only a WebSocket that was asked for may switch."""
     if not exchange.admitted.is_websocket or not hygiene.accepts_websocket(exchange.admitted.head, head):
-        exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
+        if not exchange.admitted.is_websocket:
+            # Where one was asked for, the client's key may be at fault.
+            exchange.service.upstreams.failed(_upstream(exchange), Fault.BAD_RESPONSE)
         raise UpstreamError(Fault.BAD_RESPONSE, "unasked 101")
     if exchange.connection.buffer:
         exchange.fault = "early-bytes"
         exchange.reply.reset()
         return
+    exchange.service.upstreams.succeeded(_upstream(exchange))
     lines = [*_reply_lines(exchange, head), b"Upgrade: websocket", b"Connection: Upgrade", hygiene.HSTS]
     exchange.reply.switch_protocols(response_head(head.status, head.reason, lines))
     await tunnel(exchange, _upstream(exchange))

@@ -78,34 +78,27 @@ class Upstreams:
     ) -> UpstreamConnection:
         """A connection to the first origin that takes one. After one that `failed`, it is a new one, and that origin
         comes last. Where there is no room, wait for a place, within `connect_seconds`. Raises UpstreamError."""
-        order, full, error = self._in_order(upstreams), list[Origin](), UpstreamError(Fault.UNREACHABLE)
+        order, error = self._in_order(upstreams), UpstreamError(Fault.UNREACHABLE)
         if failed is not None:
             order.sort(key=lambda origin: origin is failed.origin)
-        for origin in order:
-            if failed is None and (idle := self._take(origin, partition)) is not None:
-                return idle
-            if not self._make_room(origin):
-                full.append(origin)
-                continue
-            origin.opening()
-            try:
-                return await self._open(origin, partition)
-            except UpstreamError as failure:
-                error = failure
-        deadline = asyncio.get_running_loop().time() + self.connect_seconds
-        while full:
-            origin, given = await self._place(full, partition, deadline)
-            if given is not None:
-                if given.at_end:
-                    self._end(given)
-                    continue
+        deadline: float | None = None
+        while order:
+            place = self._free_place(order, partition, is_new=failed is not None)
+            if place is None:
+                deadline = deadline or asyncio.get_running_loop().time() + self.connect_seconds
+                place = await self._place(order, partition, deadline)
+            origin, given = place
+            if given is None:
+                try:
+                    return await self._open(origin, partition)
+                except UpstreamError as failure:
+                    error = failure
+                    order.remove(origin)
+            elif given.at_end or given.tls is not self._tls:
+                self._end(given)
+            else:
                 given.is_idle = False
                 return given
-            try:
-                return await self._open(origin, partition)
-            except UpstreamError as failure:
-                error = failure
-                full.remove(origin)
         raise error
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -222,6 +215,16 @@ class Upstreams:
             self._end(idle)
         return origin.has_room
 
+    def _free_place(self, origins: list[Origin], partition: str, *, is_new: bool) -> Place | None:
+        """One that nobody has to wait for, at the first of them that has one."""
+        for origin in origins:
+            if not is_new and (idle := self._take(origin, partition)) is not None:
+                return origin, idle
+            if self._make_room(origin):
+                origin.opening()
+                return origin, None
+        return None
+
     async def _place(self, origins: list[Origin], partition: str, deadline: float) -> Place:
         """Wait until a connection comes back or ends. Raises UpstreamError: too many wait, or for too long."""
         queues = [origin for origin in origins if len(origin.waiting) < WAITING_PER_UPSTREAM]
@@ -289,14 +292,19 @@ class Upstreams:
         return connection
 
     async def _connect(self, origin: Origin, partition: str) -> UpstreamConnection:
+        """With the roots and the certificate that are in force when it is there: other ones may come meanwhile."""
         loop, upstream = asyncio.get_running_loop(), origin.upstream
-        factory = partial(UpstreamConnection, loop, origin, partition, self._tls, self._lost)
-        if upstream.scheme == "unix":
-            _, connection = await loop.create_unix_connection(factory, upstream.path)
-        else:
-            tls = self._tls if upstream.scheme == "https" else None
-            _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
-        return connection
+        while True:
+            made_with = self._tls
+            factory = partial(UpstreamConnection, loop, origin, partition, made_with, self._lost)
+            if upstream.scheme == "unix":
+                _, connection = await loop.create_unix_connection(factory, upstream.path)
+            else:
+                tls = made_with if upstream.scheme == "https" else None
+                _, connection = await loop.create_connection(factory, upstream.host, upstream.port, ssl=tls)
+            if self._tls is made_with:
+                return connection
+            connection.abort()
 
     def _failed(self, origin: Origin) -> None:
         now = self._clock.monotonic()
