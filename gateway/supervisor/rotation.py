@@ -33,6 +33,8 @@ class SealRotation:
         self._store, self._anchor, self._clock, self._review, self._retire = store, anchor, clock, review, retire
         self._keys_came = asyncio.Event()
         self._keys_came.set()
+        self._count = 0
+        """Contents sealed anew since a version was retired, over attempts that failed."""
 
     def __repr__(self) -> str:
         return f"SealRotation({self._store!r}, due={self._keys_came.is_set()})"
@@ -57,10 +59,11 @@ class SealRotation:
         older = next(key for key in keys.keys[1:] if key.created < keys.current.created)
         # What is broken is recorded as that before it is declared void; what doesn't add up is not sealed at all.
         await self._review()
-        count = await asyncio.to_thread(rotation.seal_anew, self._store, self._clock.now)
+        self._count += await asyncio.to_thread(rotation.seal_anew, self._store, self._clock.now)
         await asyncio.sleep(REST_SECONDS)
-        count += await asyncio.to_thread(rotation.seal_anew, self._store, self._clock.now)
+        self._count += await asyncio.to_thread(rotation.seal_anew, self._store, self._clock.now)
         await self._review()
         await asyncio.to_thread(rotation.require_done, self._store, self._anchor)
-        await self._retire(older.id, keys.current.id, count)
+        await self._retire(older.id, keys.current.id, self._count)
+        count, self._count = self._count, 0
         log.info("the store was sealed anew", extra={"fields": {"count": count, "key": keys.current.id}})
