@@ -25,6 +25,7 @@ SEED = int(os.environ.get("BTB_SEED", str(random.randrange(1 << 32))))
 ROUND_SECONDS = 300
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.alone,
     pytest.mark.timeout(600 + ROUND_SECONDS * ROUNDS),
     # See test_crash: a server that dies before the handshake leaves its client's socket to the collector.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
