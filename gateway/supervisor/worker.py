@@ -131,14 +131,15 @@ class Worker(Child):
     async def check(self, configuration: Configuration, message: Message) -> None:
         self._server_tls(message)
         try:
-            self._client_tls(message, configuration.settings)
+            self._checked_tls = self._client_tls(message, configuration.settings)
         except OSError as error:
             raise GatewayError(f"tls.upstream_ca: {error}") from error
 
     async def adopt(self, message: Message) -> None:
         service, settings = self.service, self.settings
         self._listeners[0].tls = self._server_tls(message)
-        service.upstreams.use(self._client_tls(message, settings))
+        # Not read again: files may have changed since they were looked at.
+        service.upstreams.use(self._checked_tls)
         service.upstreams.connect_seconds = settings.timeouts.upstream_connect
         service.signer = self._signer()
         service.keys = Keys(self.keys("hand-over"))
