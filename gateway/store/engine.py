@@ -44,11 +44,15 @@ class Backend(Protocol):
     def check(self) -> None:
         """Raises StoreUnavailable unless the database is still the one that the engine was opened on."""
 
+    def require_ours(self, connection: Connection) -> None:
+        """Raises StoreTampered unless tables, indexes and keys are those that our migrations make, as this transaction
+        sees them; asked at its beginning, and cheap."""
+
     def version(self, connection: Connection) -> int:
         """Another number whenever another connection has committed; comparable within one connection only."""
 
     def damage(self, connection: Connection) -> str | None:
-        """What in the database's own structure would have us miss rows, or do somebody else's work. Reads all of it."""
+        """What in the database's own structure would have us miss rows. Reads all of it."""
 
     def migration_lock(self) -> AbstractContextManager[None]:
         """Held by one process at a time."""
@@ -96,6 +100,16 @@ class Store:
         """One transaction that may write. Raises Conflict (and what `work` raises) or StoreUnavailable."""
         return self._transact(self._engine, work, lambda: False)
 
+    def upgrade(self, work: Work[Result]) -> Result:
+        """`run`, on tables that are not ours before it; they are after it."""
+
+        def upgraded(connection: Connection) -> Result:
+            result = work(connection)
+            self.backend.require_ours(connection)
+            return result
+
+        return self._transact(self._engine, upgraded, lambda: False, are_ours=False)
+
     def read(self, work: Work[Result]) -> Result:
         """One transaction that can't write, sees one moment, and holds up nobody."""
         return self._transact(self._reading, work, lambda: False)
@@ -122,7 +136,9 @@ class Store:
         """How far somebody else has seen it come. Raises StoreTampered if both can't be."""
         self._memory.note(past)
 
-    def _transact(self, engine: Engine, work: Work[Result], is_abandoned: IsAbandoned) -> Result:
+    def _transact(
+        self, engine: Engine, work: Work[Result], is_abandoned: IsAbandoned, *, are_ours: bool = True
+    ) -> Result:
         try:
             with mapped():
                 self.backend.check()
@@ -134,6 +150,8 @@ class Store:
                         connection.execution_options(ledger=ledger, past=self._memory.settled())
                     else:
                         connection.execution_options(past=self._memory.past)
+                    if are_ours:
+                        self.backend.require_ours(connection)
                     result = work(connection)
                     ledger.settle()
                     if is_abandoned():
@@ -149,5 +167,6 @@ class Store:
         with suppress(StoreUnavailable):
             with mapped(), self._engine.begin() as connection:
                 connection.execution_options(seals=self.seals)
+                self.backend.require_ours(connection)
                 past = authority.disown(connection, self._memory.settled(), self.writer)
             self._memory.note(past)

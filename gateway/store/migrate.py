@@ -1,6 +1,7 @@
 """Bringing the store's schema up to this version of the code; never down.
 
-Law: only the keeper migrates (and a command while nothing runs); the others refuse a schema that is not theirs.
+Law: only the keeper migrates (and a command while nothing runs); the others refuse tables that are not theirs, and so
+does whoever has migrated (`engine.Backend.require_ours`).
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, delete, select
 
-from gateway.foundation.errors import GatewayError, StoreTampered, StoreUnavailable
+from gateway.foundation.errors import GatewayError, StoreTampered
 from gateway.store import authority
 from gateway.store.engine import Store
 from gateway.store.faults import mapped
@@ -34,15 +35,7 @@ def migrate(store: Store, *, is_known: bool = False) -> int:
         if is_known and not store.backend.exists():
             raise StoreTampered("the store is gone: put back a copy with `snapshot restore`")
         store.backend.create()
-        return store.run(lambda connection: _upgrade(connection, is_known=is_known))
-
-
-def require_current(store: Store) -> None:
-    """Raises StoreUnavailable while the store is older than this code, GatewayError if it is newer."""
-    found = store.read(schema)
-    require_known(found)
-    if found != newest():
-        raise StoreUnavailable(f"the store has the schema {found or 'of an empty file'}: it was not migrated yet")
+        return store.upgrade(lambda connection: _upgrade(connection, is_known=is_known))
 
 
 def schema(connection: Connection) -> str | None:

@@ -111,6 +111,7 @@ class Reader:
         with self._my_turn():
             self._backend.check()
             with self._connection.begin():
+                self._backend.require_ours(self._connection)
                 self._connection.execution_options(seals=self.seals)
                 yield
 

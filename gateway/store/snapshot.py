@@ -123,8 +123,7 @@ def restore(
         with mapped():
             candidate.adopt(image)
         with closing(Store(candidate, seals)) as store:
-            migrate(store)
-            if store.read(candidate.damage) is not None or not store.read(authority.inspect).is_sound:
+            if not _is_ours(store):
                 raise GatewayError(f"{path} was made of a store that had been tampered with: take an older one")
 
             seal_anew(store, clock.now, pause=0.0)
@@ -193,6 +192,15 @@ def _remains(live: Sqlite, seals: Seals) -> Remains | None:
             return store.run(epoch.remains)
     except StoreUnavailable:
         return None
+
+
+def _is_ours(store: Store) -> bool:
+    """Brought up to this version's schema, it holds what we have written and nothing else."""
+    try:
+        migrate(store)
+        return store.read(store.backend.damage) is None and store.read(authority.inspect).is_sound
+    except StoreTampered:
+        return False
 
 
 def _file_key(key: Key, header: Mapping[str, object]) -> AESGCM:

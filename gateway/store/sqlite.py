@@ -3,7 +3,8 @@
 Law: only `create` makes the file; every connection opens an existing one, so that a store that vanished is a fault
 and never an empty store. What is committed is on disk (`synchronous=FULL`). The file is its owner's alone, unless its
 folder is shared; SQLite gives its log and its index the mode of the file itself. In a shared folder others choose what
-stands under a name, so no link is followed.
+stands under a name, so no link is followed. And nothing is read or written through tables that our migrations did not
+make.
 """
 
 import errno
@@ -13,6 +14,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
 from gateway.foundation.keyring import write_private
+from gateway.store.tables import DIGEST
 
 SHARED_MODE = 0o664
 DAMAGED = "the store's file is damaged: put back a copy with `snapshot restore`"
@@ -97,11 +100,19 @@ class Sqlite:
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
+    def require_ours(self, connection: Connection) -> None:
+        seen = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
+        if connection.info.get("schema_version") == seen:
+            return
+        # What SQLite has read of the tables by now may be of another moment: again, as of this one.
+        connection.exec_driver_sql("PRAGMA writable_schema = RESET")
+        if schema_digest(connection) != DIGEST:
+            raise StoreTampered(
+                "the store has tables that are not this version's: put back a copy with `snapshot restore`"
+            )
+        connection.info["schema_version"] = seen
+
     def damage(self, connection: Connection) -> str | None:
-        schema = "SELECT name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
-        planted = connection.exec_driver_sql(schema).scalar()
-        if planted is not None:
-            return f"it has {planted!r}, which we never make"
         # Whether every index leads to the rows that are there, and to no others.
         found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
         return None if found == "ok" else found
@@ -214,6 +225,12 @@ def _made(path: Path) -> int:
 
 def _link(path: Path) -> StoreTampered:
     return StoreTampered(f"{path} is a link, which the gateway never makes: remove it")
+
+
+def schema_digest(connection: Connection) -> str:
+    """Of every table, index, view and trigger, by what made it."""
+    made = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").all()
+    return sha256(ascii([tuple(each) for each in made]).encode("ascii")).hexdigest()
 
 
 def is_damage(fault: BaseException | None) -> bool:

@@ -2,6 +2,9 @@
 
 Times are Unix seconds, tokens and codes are SHA-256 hashes, lists of names are one text separated by spaces (nothing
 asks SQL about their parts). SQLite's tables are STRICT, so that a column holds its type and no other.
+
+What tables, indexes and keys do is part of what we have written (`sqlite.Sqlite.require_ours`): a collation that takes
+two people for one, or the action of a foreign key, would work in our own transactions for whoever planted it.
 """
 
 from typing import Any
@@ -261,5 +264,8 @@ TALLY = Table(
     CheckConstraint("id = 1", name="one"),
     sqlite_strict=True,
 )
+
+DIGEST = "bb14a1f9d536de26855851a7fccfd42e357a9fff718806bd29d6ddf4fe4c5eb9"
+"""SHA-256 of all that the migrations make, as SQLite remembers it. A test says what it is."""
 
 LIVE_SESSIONS_INDEX = Index("ix_sessions_until", SESSIONS.c.until)
