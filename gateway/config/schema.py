@@ -133,17 +133,20 @@ class LimitsSection(Section):
     """Requests in flight of one worker."""
     body: Bytes = 1 << 30
     """Body of one request."""
+    body_rate: Annotated[int, Field(ge=1, le=1 << 20)] = 500
+    """Bytes a second that whoever sends a body has to keep up, or the answer is 408: waiting uses up `timeouts.body`,
+    and this many bytes win a second of it back."""
 
 
 class TimeoutsSection(Section):
     """How long we wait. A WebSocket or event stream in use has no limit but its session's."""
 
     head: Annotated[Seconds, within("1s", "5m")] = 10
-    """For a whole request head, from its first byte."""
+    """For a whole request head, from its first byte; 408 then. A connection that says nothing at all is closed."""
     idle: Annotated[Seconds, within("1s", "1h")] = 75
     """For the next request on a connection."""
     body: Annotated[Seconds, within("1s", "1h")] = 60
-    """For the next bytes of a body, either way."""
+    """For the next bytes of a body, either way; see also `limits.body_rate`. 408 for the client's."""
     upstream_connect: Annotated[Seconds, within("1s", "5m")] = 5
     """For the connection to an application, TLS included."""
     upstream_head: Annotated[Seconds, within("1s", "1h")] = 60

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     CREDENTIALS = "credentials"
     INVALID_TOKEN = "invalid-token"  # noqa: S105 - a word of the list, not a secret.
     CROSS_ORIGIN = "cross-origin"
+    TOO_SLOW = "too-slow"
     OVERLOADED = "overloaded"
 
     STORE = "store"
@@ -84,6 +85,7 @@ PUBLISHED: Mapping[Reason, str] = MappingProxyType(
         Reason.MALFORMED: "The request breaks the grammar of HTTP.",
         Reason.AMBIGUOUS: "The request could be understood in two ways, such as a path with an encoded slash.",
         Reason.TOO_LARGE: "The request, its head or its target is larger than the limit.",
+        Reason.TOO_SLOW: "The request's head or body did not come in time.",
         Reason.MISDIRECTED: "Host and TLS server name disagree.",
         Reason.CREDENTIALS: "The request carries two of the gateway's credentials.",
         Reason.INVALID_TOKEN: "The service token is unknown, expired or revoked.",

@@ -20,6 +20,10 @@ class ClientGone(Exception):
     """The client's connection ended before its request did."""
 
 
+class TooSlow(Exception):
+    """The next bytes of the request's body did not come in time."""
+
+
 class TooLarge(Exception):
     """The request's body is larger than is taken here."""
 
@@ -27,24 +31,23 @@ class TooLarge(Exception):
 class RequestBody:
     """The body of one request, as it comes off the wire."""
 
-    __slots__ = ("_connection", "_decoder", "bytes_in", "is_complete")
+    __slots__ = ("_connection", "_decoder", "_patience", "bytes_in", "is_complete")
 
     def __init__(self, connection: "ClientConnection", framing: Framing) -> None:
         self._connection = connection
         self._decoder: BodyDecoder = decoder(framing, BadRequest)
         self.is_complete = self._decoder.complete
         self.bytes_in = 0
+        self._patience = connection.service.timeouts.body
+        """Seconds that we may still wait for the client. Waiting uses it up, what comes restores it, at so many bytes a
+        second: a byte now and then holds nobody (slowloris), and time that passes without our waiting costs nothing."""
 
     async def receive(self, most: int) -> bytes:
-        """The next piece; empty at the end. Raises BadRequest, and ClientGone when the client left early.
-        `most` bytes in all are taken (RFC 9110 15.5.14)."""
-        connection = self._connection
+        """The next piece; empty at the end. Raises BadRequest, ClientGone when the client left early, TooSlow when
+        there is no patience left with it. `most` bytes in all are taken (RFC 9110 15.5.14)."""
         while not self.is_complete:
-            if not connection.buffer:
-                connection.deadline = connection.loop.time() + connection.service.timeouts.body
-                if not await connection.more():
-                    raise ClientGone
-                connection.deadline = None
+            if not self._connection.buffer:
+                await self._wait()
             if payload := self.take(most):
                 return payload
         return b""
@@ -60,6 +63,16 @@ class RequestBody:
         if self.bytes_in > most:
             raise TooLarge
         return payload
+
+    async def _wait(self) -> None:
+        connection, timeouts = self._connection, self._connection.service.timeouts
+        since = connection.loop.time()
+        connection.request_deadline = since + self._patience
+        if not await connection.more():
+            raise TooSlow if connection.is_late else ClientGone
+        connection.request_deadline = None
+        left = self._patience - (connection.loop.time() - since)
+        self._patience = min(timeouts.body, left + len(connection.buffer) / timeouts.body_rate)
 
     @property
     def is_here(self) -> bool:

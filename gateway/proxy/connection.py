@@ -12,7 +12,7 @@ from gateway.foundation.addresses import Address, parse_address
 from gateway.http1 import limits
 from gateway.http1.parser import END_OF_HEAD
 from gateway.proxy.admission import prefix_of
-from gateway.proxy.exchange import Exchange, handle
+from gateway.proxy.exchange import Exchange, handle, refuse_late
 from gateway.proxy.heads import HeadMemory
 from gateway.proxy.ruling import Ruling
 from gateway.proxy.stream import Wire
@@ -41,6 +41,10 @@ class ClientConnection(Wire):
         """The address as text: in two records and a header of every exchange."""
         self.forwarded_for = b""
         self.last_used = 0.0
+        self.request_deadline: float | None = None
+        """Of a request that has begun to come, in the loop's time. `deadline` is that of everything else."""
+        self.is_late = False
+        """It has passed."""
         self._counts_for = ""
         self.heads = HeadMemory(service.memory, None)
         self.ruling: Ruling | None = None
@@ -74,20 +78,28 @@ class ClientConnection(Wire):
         if self.exchange is None and not self.buffer:
             self.transport.close()
 
+    def hurry(self) -> None:
+        """The sweep's verdict: what has begun did not go on in time. Who waits for it is woken, and says so."""
+        self.request_deadline = None
+        if self._reader is not None and not self._reader.done():  # Else it came at the last moment.
+            self.is_late = True
+            self._wake()
+
     async def _serve(self) -> None:
         try:
             self.deadline = self.loop.time() + self.service.timeouts.head
             while (block := await self._read_head()) is not None:
                 self.deadline = None
                 exchange = self.exchange = Exchange(self.service, self, block)
-                await handle(exchange)
+                await (refuse_late(exchange) if self.is_late else handle(exchange))
+                if self._writing_paused:
+                    # Nobody may ask on without taking what was answered: refusals wait for nobody by themselves.
+                    await exchange.reply.room()
                 if not exchange.reply.may_keep_alive or self.is_lost:
                     break
                 self.exchange = None
                 self.last_used = self.loop.time()
-                self.deadline = self.last_used + (
-                    self.service.timeouts.head if self.buffer else self.service.timeouts.idle
-                )
+                self.deadline = self.last_used + self.service.timeouts.idle
             await self._linger()
         except asyncio.CancelledError:
             self.abort()
@@ -96,18 +108,22 @@ class ClientConnection(Wire):
             self.abort()
 
     async def _read_head(self) -> bytes | None:
-        """The bytes of the next head without its empty line; one that is too large is cut and refused by the parser."""
-        was_idle, searched = not self.buffer, 0
-        if was_idle and not await self.more():
+        """The bytes of the next head without its empty line. One that is too large is cut, and refused by the parser;
+        of one that is late this is what came of it. None: nobody asks for anything any more."""
+        searched = 0
+        if not self.buffer and not await self.more():
             return None
         while (end := self.buffer.find(END_OF_HEAD, searched)) < 0:
             if len(self.buffer) > limits.HEAD_BYTES:
+                self.request_deadline = None
                 return self.take()
-            if was_idle:
-                was_idle, self.deadline = False, self.loop.time() + self.service.timeouts.head
+            if self.request_deadline is None:
+                self.deadline, self.request_deadline = None, self.loop.time() + self.service.timeouts.head
             searched = max(0, len(self.buffer) - 3)
             if not await self.more():
-                return None
+                # An empty line is what old clients send after a body (RFC 9112 2.2), and asks for nothing.
+                return self.take() if self.is_late and self.buffer.strip(b"\r\n") else None
+        self.request_deadline = None
         block, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
         return block
 

@@ -26,8 +26,9 @@ from gateway.policy.reasons import Reason
 from gateway.policy.routes import Application
 from gateway.proxy import answers
 from gateway.proxy.admission import prefix_of
-from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge
+from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge, TooSlow
 from gateway.proxy.forward import forward
+from gateway.proxy.glimpse import glimpse
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ruling import Ruling
@@ -120,6 +121,14 @@ async def handle(exchange: "Exchange") -> None:
         exchange.finish()
 
 
+async def refuse_late(exchange: "Exchange") -> None:
+    """Of a head that did not come whole in its time nothing is looked at."""
+    try:
+        await answers.refuse(exchange, Refusal(Reason.TOO_SLOW, 408))
+    finally:
+        exchange.finish()
+
+
 class Exchange:
     """One request and its answer: what each step found out, for the next ones and for the records.
 
@@ -170,7 +179,7 @@ class Exchange:
     """The same as `decided`, likewise."""
     body: RequestBody | None
     upload: asyncio.Task[None] | None
-    upload_error: BadRequest | TooLarge | ClientGone | None
+    upload_error: BadRequest | TooLarge | TooSlow | ClientGone | None
     upstream: UpstreamConnection | None
     origin: Upstream | None
     refused: Reason | None
@@ -287,21 +296,25 @@ class Exchange:
         return events.decision(ruling.record, self.decided_at, self.request_id, self.principal.otp_time)
 
     def _ruling_fragment(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
-        request, match = self.request, self.match
+        match, seen, secret = self.match, self.request, self.match.secret_positions if self.match else ()
+        if seen is None:
+            method, host, target, secret = glimpse(self.block, self.snapshot.policy)
+        else:
+            method, host, target = seen.method, seen.host, seen.target
         return events.ruling(
             self.service.identity_fragment(self.principal),
             self.service.route_fragment(match),
             config=self.snapshot.digest,
             tenant=match.tenant if match else None,
-            method=request.method if request else "",
-            host=request.host if request else "",
-            path=request.target.decode("latin-1") if request else "",
+            method=method,
+            host=host,
+            path=target.decode("latin-1"),
             decision=decision,
             reason=reason,
             client=self.connection.client,
             missing=missing,
             detail=detail or None,
-            secret=match.secret_positions if match else (),
+            secret=secret,
         )
 
     def end_upstream(self, *, is_reusable: bool) -> None:

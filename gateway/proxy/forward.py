@@ -15,7 +15,7 @@ from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
 from gateway.identity.tokens import Signed
 from gateway.policy.reasons import Reason
 from gateway.proxy import answers, hygiene
-from gateway.proxy.body import ClientGone, RequestBody, TooLarge
+from gateway.proxy.body import ClientGone, RequestBody, TooLarge, TooSlow
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.tunnel import tunnel
@@ -39,12 +39,12 @@ async def forward(exchange: "Exchange") -> None:
             await _switch(exchange, head)
         else:
             await _stream(exchange, head)
-    except (UpstreamError, BadRequest, TooLarge, ClientGone) as error:
+    except (UpstreamError, BadRequest, TooLarge, TooSlow, ClientGone) as error:
         # An upload that failed ended the upstream connection: the fault is the client's, and not the application's.
         _failed(exchange, exchange.upload_error or error)
 
 
-def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge | ClientGone) -> None:
+def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge | TooSlow | ClientGone) -> None:
     match error:
         case ClientGone():
             exchange.fault = "client-gone"
@@ -55,6 +55,9 @@ def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge |
         case TooLarge():
             exchange.fault = "too-large"
             answers.answer(exchange, Refusal(Reason.TOO_LARGE, 413))
+        case TooSlow():
+            exchange.fault = "too-slow"
+            answers.answer(exchange, Refusal(Reason.TOO_SLOW, 408))
         case UpstreamError():
             exchange.fault = exchange.fault or error.fault.kind
             if not exchange.cut_reason:
@@ -131,7 +134,7 @@ async def _upload(exchange: "Exchange", body: RequestBody, upstream: UpstreamCon
             upstream.write(LAST_CHUNK)
         if not exchange.reply.has_begun:
             upstream.deadline = upstream.loop.time() + timeouts.upstream_head
-    except (BadRequest, TooLarge, ClientGone) as error:
+    except (BadRequest, TooLarge, TooSlow, ClientGone) as error:
         exchange.upload_error = error
         upstream.abort()
     except BaseException:

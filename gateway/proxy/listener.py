@@ -27,6 +27,8 @@ HANDSHAKES, ONE_CLIENTS_HANDSHAKES = 1024, 256
 RECEIVE_BUFFER = 32 * 1024
 """Bytes the kernel may hold of an upload before we read it: with the default, an idle TLS connection kept 540 KB."""
 REDIRECT_SECONDS = 10.0
+REDIRECTS, ONE_CLIENTS_REDIRECTS = 1024, 128
+"""Connections to port http at once: each is open for a moment, or for ten seconds."""
 PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -110,14 +112,16 @@ class Redirecting(Wire):
     """Port http: sends browsers to HTTPS and does nothing else. Not a byte of a body is read."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, memory: LineMemory, origin: Callable[[str], str | None]
+        self, loop: asyncio.AbstractEventLoop, memory: LineMemory, origin: Callable[[str], str | None], clients: Shares
     ) -> None:
+        """`origin`: the HTTPS origin of a host that we serve, None for others; `clients`: where it counts itself."""
         super().__init__(loop)
-        self._memory, self._origin = memory, origin
-        """`origin`: the HTTPS origin of a host that we serve, None for others."""
+        self._memory, self._origin, self._clients = memory, origin, clients
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._counts_for = prefix_of(transport.get_extra_info("peername")[0])
+        self._clients.enter(self._counts_for)
         self._timer = self.loop.call_later(REDIRECT_SECONDS, self.abort)
 
     def eof_received(self) -> bool | None:
@@ -126,6 +130,7 @@ class Redirecting(Wire):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        self._clients.leave(self._counts_for)
         super().connection_lost(exc)
 
     def unread(self) -> None:

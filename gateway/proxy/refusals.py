@@ -41,6 +41,7 @@ STATUS: dict[Reason, tuple[int, str, str]] = {
     Reason.CROSS_ORIGIN: (403, "Not allowed", "The request comes from another site."),
     Reason.MISDIRECTED: (421, "Misdirected request", "The request came over a connection to another host."),
     Reason.TOO_LARGE: (413, "Too large", "The request is larger than is taken here."),
+    Reason.TOO_SLOW: (408, "Too slow", "The request did not come in time. What you asked for was not done."),
     Reason.OVERLOADED: (503, "Busy", "Too much is going on. Please try again in a moment."),
     Reason.STORE: (
         503,
@@ -50,6 +51,14 @@ STATUS: dict[Reason, tuple[int, str, str]] = {
     Reason.JOURNAL: (503, "Temporarily unavailable", "We can't serve this just now. Please try again in a moment."),
     Reason.FAULT: (500, "Something went wrong", "The fault is ours, and it was recorded."),
 }
+BY_STATUS: dict[int, tuple[str, str]] = {
+    414: ("Address too long", "The address is longer than is taken here."),
+    431: (
+        "Headers too large",
+        "What your browser or program sends along with each request is larger than is taken here.",
+    ),
+}
+"""Titles and texts of those that say more than their reason does."""
 UPSTREAM_FAULTS: dict[int, tuple[str, str]] = {
     502: ("Application unavailable", "The application could not be reached, or gave no proper answer."),
     504: ("Application too slow", "The application did not answer in time."),
@@ -88,7 +97,7 @@ class Notice:
 
 
 def notice_of(refusal: Refusal, request_id: str, sign_in: str = "", missing: str = "") -> Notice:
-    _, title, text = STATUS[refusal.reason]
+    title, text = BY_STATUS.get(refusal.status) or STATUS[refusal.reason][1:]
     return Notice(refusal.status, title, text, request_id, refusal.reason.value, sign_in, missing)
 
 

@@ -76,6 +76,8 @@ class Timeouts:
     idle: float
     body: float
     upstream_head: float
+    body_rate: float
+    """Bytes a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,9 @@ class Service:
     def sweep(self) -> None:
         """End what is over its deadline: called a few times a second."""
         now = self.loop.time()
+        for connection in list(self.connections):
+            if connection.request_deadline is not None and now > connection.request_deadline:
+                connection.hurry()
         for wire in (*self.connections, *self.upstreams.connections):
             if wire.deadline is not None and now > wire.deadline:
                 wire.expire()

@@ -15,9 +15,10 @@ from gateway.policy.endpoints import Upstream
 from gateway.policy.match import Policy
 from gateway.policy.path import NormalPath
 from gateway.policy.reasons import Reason
+from gateway.proxy.admission import Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.health import HealthChecks
-from gateway.proxy.listener import Listener, Redirecting
+from gateway.proxy.listener import ONE_CLIENTS_REDIRECTS, REDIRECTS, Listener, Redirecting
 from gateway.proxy.service import Keys, Limits, Service, Timeouts
 from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
 from gateway.proxy.upstreams import Upstreams
@@ -48,11 +49,12 @@ class Worker(Child):
         self._tls = self._server_tls(self.given)
         self.service = self._build(loop)
         self._directory.on_change = self._on_change
+        self._redirected = Shares()
         self._listeners = [
             Listener(
                 loop, self._socket("https"), lambda: ClientConnection(self.service), self._tls, self.service.has_room
             ),
-            Listener(loop, self._socket("http"), self._redirecting, None, self.service.has_room),
+            Listener(loop, self._socket("http"), self._redirecting, None, self._may_redirect),
         ]
         self._tasks = [loop.create_task(self._sweep()), loop.create_task(self._watch_time())]
         self._reviews: set[asyncio.Task[None]] = set()
@@ -95,8 +97,8 @@ class Worker(Child):
         return AssertionSigner(self.keys("assertion"), issuer, self.clock, self.entropy)
 
     def _timeouts(self) -> Timeouts:
-        timeouts = self.settings.timeouts
-        return Timeouts(timeouts.head, timeouts.idle, timeouts.body, timeouts.upstream_head)
+        timeouts, body_rate = self.settings.timeouts, self.settings.limits.body_rate
+        return Timeouts(timeouts.head, timeouts.idle, timeouts.body, timeouts.upstream_head, body_rate)
 
     def _server_tls(self, message: Message) -> ServerTls:
         tls = ServerTls(certificates(message))
@@ -115,7 +117,10 @@ class Worker(Child):
         return socket.socket(fileno=self.descriptors[name])
 
     def _redirecting(self) -> Redirecting:
-        return Redirecting(self.service.loop, self.service.memory, self._origin_of_host)
+        return Redirecting(self.service.loop, self.service.memory, self._origin_of_host, self._redirected)
+
+    def _may_redirect(self, client: str) -> bool:
+        return not self._redirected.is_over(client, REDIRECTS, ONE_CLIENTS_REDIRECTS)
 
     def _origin_of_host(self, host: str) -> str | None:
         snapshot = self.service.snapshot

@@ -299,7 +299,7 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
         metrics=metrics,
         clock=clock,
         entropy=entropy,
-        timeouts=Timeouts(head=10.0, idle=60.0, body=30.0, upstream_head=20.0),
+        timeouts=Timeouts(head=10.0, idle=60.0, body=30.0, upstream_head=20.0, body_rate=500.0),
         limits=Limits(connections=100, exchanges=50, body_bytes=64 << 20),
     )
     listening = socket.create_server(("127.0.0.1", 0))

@@ -514,14 +514,15 @@ async def test_a_silent_application_is_504_after_its_time(gateway: TestGateway) 
 
 
 async def test_the_time_for_an_answer_begins_when_the_upload_has_ended(gateway: TestGateway) -> None:
-    client, peer = await meet(gateway, request("/public/a", "Content-Length: 10", method="POST"))
+    client, peer = await meet(gateway, request("/public/a", "Content-Length: 75000", method="POST"))
     await peer.reads_head()
     for _ in range(9):
         gateway.pass_time(15)
-        client.sends(b"x")
-        await peer.reads(1)
-    client.sends(b"x")
-    await peer.reads(1)
+        client.sends(b"x" * 7500)
+        await peer.reads(7500)
+        await gateway.settles()
+    client.sends(b"x" * 7500)
+    await peer.reads(7500)
     gateway.pass_time(19)
     await gateway.settles()
     assert len(gateway.service.live.running) == 1
@@ -630,7 +631,7 @@ async def test_a_client_that_stops_in_its_upload_is_given_up(gateway: TestGatewa
     await peer.reads(1)
     gateway.pass_time(31)
     assert await peer.is_closed()
-    assert await client.is_closed()
+    assert (await client.gets()).status == 408
 
 
 async def test_nothing_stays_behind(gateway: TestGateway) -> None:

@@ -180,4 +180,4 @@ async def test_a_slow_head_has_its_deadline_on_a_connection_that_was_used_before
     await gateway.until(lambda: connection.buffer)
     await gateway.settles()
     gateway.pass_time(11)
-    assert await client.is_closed()
+    assert (await client.gets()).status == 408

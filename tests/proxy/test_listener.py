@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from gateway.http1.parser import LineMemory
+from gateway.proxy.admission import Shares
 from gateway.proxy.listener import Listener, Redirecting
 
 from .rig import TestGateway
@@ -21,7 +22,14 @@ async def port_http() -> AsyncIterator[Connect]:
     loop, memory, sides = asyncio.get_running_loop(), LineMemory(), []
     origins = {HOST: f"https://{HOST}:8443"}
     listening = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(loop, listening, lambda: Redirecting(loop, memory, origins.get), None, lambda _: True)
+    clients = Shares()
+    listener = Listener(
+        loop,
+        listening,
+        lambda: Redirecting(loop, memory, origins.get, clients),
+        None,
+        lambda client: not clients.is_over(client, 8, 4),
+    )
     listener.start()
 
     async def connect() -> Client:
@@ -33,7 +41,9 @@ async def port_http() -> AsyncIterator[Connect]:
     listening.close()
     for side in sides:
         side.writer.transport.abort()
-    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while repr(clients) != "<Shares total=0 clients=0>":  # noqa: ASYNC110 - it tells nobody.
+            await asyncio.sleep(0)
 
 
 REDIRECTED = [
@@ -78,6 +88,20 @@ async def test_nothing_else_is(port_http: Connect, wire: bytes, status: int) -> 
     got = await client.gets("GET")
     assert (got.status, got.values("Location")) == (status, [])
     await client.rest()
+
+
+@pytest.mark.requirement("promise 6")
+async def test_silent_clients_of_one_network_have_their_share_of_the_port(port_http: Connect) -> None:
+    silent = [await port_http() for _ in range(4)]
+    for side in silent:
+        side.sends(b"GET")
+    assert await (await port_http()).is_closed()
+    silent[0].closes()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    client = await port_http()
+    client.sends(request("/a"))
+    assert (await client.gets()).status == 308
 
 
 async def test_who_leaves_is_not_waited_for(port_http: Connect) -> None:

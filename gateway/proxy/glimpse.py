@@ -1,0 +1,69 @@
+"""What a head says that was refused before it had a normal form: for its record, so that an attack can be looked into.
+
+Law: read for the record only. Nothing is decided on it, nothing of it is sent anywhere, and what cannot be read is left
+empty. No path is recorded in which a secret of some route may stand in a place that we can't tell.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from gateway.http1.authority import parse_host, split_absolute
+from gateway.http1.messages import BadMessage
+from gateway.policy.match import Policy
+from gateway.policy.path import NormalPath, normalise
+from gateway.policy.routes import Node
+
+_START = re.compile(rb"(?:\r\n)?([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+)")
+_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|$)", re.IGNORECASE)
+
+
+class Glimpse(NamedTuple):
+    """As far as they could be read."""
+
+    method: str = ""
+    host: str = ""
+    target: bytes = b""
+    secret_positions: tuple[int, ...] = ()
+    """As in `Match`."""
+
+
+def glimpse(block: bytes, policy: Policy) -> Glimpse:
+    start = _START.match(block)
+    if start is None:
+        return Glimpse()
+    method, host, target = start[1].decode("ascii"), _host(block), start[2]
+    try:
+        absolute = split_absolute(target)
+    except BadMessage:
+        absolute = None
+    path = normalise((absolute[1] if absolute else target).partition(b"?")[0])
+    if isinstance(path, NormalPath) and host:
+        return Glimpse(method, host, path.raw, policy.match(host, method, path).secret_positions)
+    application = policy.match(host, method, _ROOT).application
+    is_secret = _hides_some(policy) if not host else application is not None and _hides(application.tree)
+    return Glimpse(method, host, b"" if is_secret else target)
+
+
+_ROOT = NormalPath(b"/", ("",))
+
+
+def _host(block: bytes) -> str:
+    hosts = _HOST.findall(block)
+    if len(hosts) != 1:
+        return ""
+    try:
+        return parse_host(hosts[0])[0]
+    except BadMessage:
+        return ""
+
+
+@lru_cache(maxsize=2)
+def _hides_some(policy: Policy) -> bool:
+    return any(_hides(application.tree) for application in policy.applications.values())
+
+
+@lru_cache(maxsize=256)
+def _hides(node: Node) -> bool:
+    below = (*node.literals.values(), *(each for each in (node.tenant, node.wild) if each is not None))
+    return node.wild_is_secret or any(map(_hides, below))

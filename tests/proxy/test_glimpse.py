@@ -1,0 +1,43 @@
+"""What is recorded of a head that was refused: as much as could be read, and no secret."""
+
+import pytest
+
+from gateway.audit.events import redact_path
+from gateway.policy.match import Policy
+from gateway.proxy.glimpse import Glimpse, glimpse
+
+from .rig import TestGateway
+from .wire import HOST, request
+
+SEEN = {
+    "a good one": (request("/public/a?b=c"), ("GET", HOST, "/public/a")),
+    "bad lines": (b"PUT /a HTTP/1.1\r\nHost: h\r\nX A: b\r\n\r\n", ("PUT", "h", "/a")),
+    "another version": (b"PRI * HTTP/2.0\r\n\r\nSM", ("PRI", "", "")),
+    "an unknown host, and no path": (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", ("OPTIONS", "h", "*")),
+    "absolute form": (f"GET http://{HOST}/a HTTP/1.1\r\nHOST:{HOST} \r\n".encode(), ("GET", HOST, "/a")),
+    "a dot segment where nothing is secret": (b"GET /a/../b HTTP/1.1\r\nHost: h\r\n", ("GET", "h", "/a/../b")),
+    "a dot segment where something is": (f"GET /link/../b HTTP/1.1\r\nHost: {HOST}\r\n".encode(), ("GET", HOST, "")),
+    "a secret in a bad head": (
+        f"GET /link/canary HTTP/1.1\r\nHost: {HOST}\r\nX A: b\r\n".encode(),
+        ("GET", HOST, "/link/<secret>"),
+    ),
+    "no method": (b"G=T /a HTTP/1.1\r\nHost: h\r\n", ("", "", "")),
+    "a long method": (b"G" * 33 + b" /a HTTP/1.1\r\nHost: h\r\n", ("", "", "")),
+    "two hosts": (b"GET * HTTP/1.1\r\nHost: h\r\nhost: i\r\n", ("GET", "", "")),
+    "no host's name": (b"GET * HTTP/1.1\r\nHost: h_\r\n", ("GET", "", "")),
+    "a folded host": (b"GET * HTTP/1.1\r\nHost:\r\n h\r\n", ("GET", "", "")),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01", ("", "", "")),
+    "nothing": (b"", ("", "", "")),
+}
+
+
+@pytest.mark.parametrize("what", SEEN)
+async def test_of_a_refused_head_what_can_be_read_is_recorded(gateway: TestGateway, what: str) -> None:
+    block, expected = SEEN[what]
+    seen = glimpse(block, gateway.service.snapshot.policy)
+    assert (seen.method, seen.host, redact_path(seen.target.decode("latin-1"), seen.secret_positions)) == expected
+
+
+def test_where_no_application_has_a_secret_no_path_is_kept_back() -> None:
+    nobody = Policy({}, {}, {}, {}, None)
+    assert glimpse(b"GET /a/../b HTTP/1.1\r\n", nobody) == Glimpse("GET", "", b"/a/../b")
