@@ -1,7 +1,8 @@
 """How a person gets their factors: a one-time link, then a password, then a code that proves the new authenticator.
 
 Law: looking at the link spends nothing (mail scanners look first); choosing the password spends it, once; and nothing
-of the person changes before a code has proven that the authenticator works. Nobody enrols by arriving first: links are
+of the person changes before a code has proven that the authenticator works. Of what was begun with several links only
+the newest can be finished: somebody may have got hold of the others. Nobody enrols by arriving first: links are
 made by an administrator only (CVE-2023-46249).
 """
 
@@ -171,8 +172,9 @@ class Enrolment:
             return None
         token, secret = mint(self._keys.session, _STAGE, self._entropy), otp.new_secret(self._entropy)
         chosen = json.dumps({"password": encoded, "secret": base64.b64encode(secret).decode("ascii")}).encode()
-        expires_at, generation = now + SCAN_SECONDS, generation_of(connection, invited.person)
-        bound_to = _bound_to(invited.person, generation, token.hashed, expires_at)
+        expires_at = now + SCAN_SECONDS
+        bound_to = _bound_to(invited.person, token.hashed, expires_at)
+        enrolments.add(connection, enrolments.Enrolment(token.hashed, invited.person, expires_at))
         pending.create(
             connection,
             Pending(
@@ -214,10 +216,12 @@ class Enrolment:
 
     def _chosen(self, connection: Connection, begun: Pending) -> _Chosen | None:
         person = None if begun.person is None else people.get(connection, begun.person)
-        # A link that was made since voids what the one before has begun.
-        if person is None or not person.is_active or enrolments.has_open(connection, person.id):
+        if person is None or not person.is_active:
             return None
-        bound_to = _bound_to(person.id, generation_of(connection, person.id), begun.token_hash, begun.expires_at)
+        # What is pending is not sealed: whoever can write the store can put a row back that was dropped.
+        if not enrolments.is_the_one(connection, person.id, begun.token_hash):
+            return None
+        bound_to = _bound_to(person.id, begun.token_hash, begun.expires_at)
         opened = unseal(self._keys.factor, begun.sealed or b"", bound_to)
         if opened is None:
             return None
@@ -229,8 +233,6 @@ class Enrolment:
         return Scan(invited.person, invited.name, token, otp.secret_text(secret), uri)
 
 
-def _bound_to(person: str, generation: str, token_hash: bytes, expires_at: float) -> str:
-    """As long as the person's factors are those that it is to replace: whoever can write the store can put a row back
-    that a reset, or another enrolment, has dropped."""
+def _bound_to(person: str, token_hash: bytes, expires_at: float) -> str:
     # A whole number of seconds comes back from an UPDATE as an integer.
-    return f"enrolment/{person}/{generation}/{token_hash.hex()}/{float(expires_at)!r}"
+    return f"enrolment/{person}/{token_hash.hex()}/{float(expires_at)!r}"

@@ -1,4 +1,5 @@
-"""One-time links by which a person sets their factors. One open link a person; a new one voids the one before."""
+"""One-time links by which a person sets their factors, and what a spent one led to. One a person: a new link voids the
+one before, and what was begun with it."""
 
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from gateway.store.tables import ENROLMENTS, PEOPLE, AnyRow
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     token_hash: bytes
+    """Of the link; or of the proof that its password was chosen, which only a code can finish."""
     person: str
     expires_at: float
 
@@ -38,8 +40,10 @@ def find(connection: Connection, token_hash: bytes, now: float) -> Enrolment | N
     return Enrolment(*row) if row == _open_one(connection, row.person) else None
 
 
-def has_open(connection: Connection, person: str) -> bool:
-    return _open_one(connection, person) is not None
+def is_the_one(connection: Connection, person: str, token_hash: bytes) -> bool:
+    """Whether this is what a person's newest link led to, and nobody has cut it off."""
+    row = _open_one(connection, person)
+    return row is not None and row.token_hash == token_hash and factors.are_genuine(connection, person)
 
 
 def spend(connection: Connection, token_hash: bytes, now: float) -> Enrolment | None:

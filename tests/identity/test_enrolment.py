@@ -160,6 +160,17 @@ async def test_a_new_link_voids_the_one_before(world, pages, link) -> None:
     assert await pages.find(newer)
 
 
+async def test_and_what_was_begun_with_it_also_when_it_has_been_used(world, pages, link) -> None:
+    """Somebody else had the first link; they must not be the quicker one with their code."""
+    theirs = await pages.choose_password(link, GOOD)
+    newer = open_link(world)
+    assert await pages.scan(theirs.pending) is None
+    hers = await pages.choose_password(newer, GOOD)
+    assert await pages.scan(theirs.pending) is None
+    assert await pages.confirm(theirs.pending, shown_by_app(world, theirs)) is None
+    assert isinstance(await pages.confirm(hers.pending, shown_by_app(world, hers)), Enrolled)
+
+
 @pytest.mark.parametrize("act", [users.disable, users.remove, users.reset])
 async def test_whoever_is_cut_off_can_t_enrol(world, pages, link, act) -> None:
     act(world.store, "ada", world.clock)

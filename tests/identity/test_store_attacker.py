@@ -7,7 +7,7 @@ from contextlib import closing
 import pyotp
 import pytest
 
-from gateway.identity import factors, otp, sessions
+from gateway.identity import factors, otp, sessions, users
 from gateway.identity.enrolment import SCAN_SECONDS, Enrolment, EnrolmentKeys, open_link
 from gateway.identity.follower import Follower
 from gateway.identity.handover import CODE_SECONDS, bind, nonce_hash
@@ -257,15 +257,19 @@ async def test_a_pending_sign_in_does_not_last_longer_than_it_was_given(world, a
     assert (await world.sign_in.code(taken.pending, world.code(), world.client)).why is Why.EXPIRED_SIGN_IN
 
 
-@pytest.mark.parametrize("what", ["as it was", "with another link", "later"])
+@pytest.mark.parametrize("what", ["as it was", "with another link", "that she has opened", "after a reset", "later"])
 async def test_an_enrolment_that_was_cut_off_is_not_finished(world, attacker, enrolment, what) -> None:
     """Whoever had the link chose a password; the administrator made another link, which Ada has used."""
     ada = world.bare_person("ada")
     link = open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
     scan = await enrolment.choose_password(link.token, "the intruder's long password")
     rows = attacker.copy("pending")
-    if what == "with another link":
-        open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
+    if what in ("with another link", "that she has opened"):
+        hers = open_link(world.store, world.keys.session, "ada", world.clock, world.entropy)
+    if what == "that she has opened":
+        await enrolment.choose_password(hers.token, "ada's own long password")
+    if what == "after a reset":
+        users.reset(world.store, "ada", world.clock)
     if what == "as it was":
         reset(world, ada)
     if what == "later":
