@@ -32,11 +32,11 @@ Progress = Callable[[int], None]
 def verify(
     state_dir: Path,
     first_key: str,
-    known: Iterable[Known] = (),
+    known: Iterable[Iterable[Known]] = (),
     progress: Progress | None = None,
 ) -> Report:
-    """Raises OSError when `journal` or `checkpoints` can't be listed, or `known` can't be read; everything else is in
-    the report."""
+    """`known`: what each witness has. Raises OSError when `journal` or `checkpoints` can't be listed, or `known` can't
+    be read; everything else is in the report."""
     return _Verification(state_dir, first_key, known, progress).run()
 
 
@@ -55,7 +55,7 @@ class _Verification:
         self,
         state_dir: Path,
         first_key: str,
-        known: Iterable[Known],
+        known: Iterable[Iterable[Known]],
         progress: Progress | None,
     ) -> None:
         self._journal, self._folder = state_dir / JOURNAL, state_dir / CHECKPOINTS
@@ -175,13 +175,9 @@ class _Verification:
 
     def _hold_against_known(self) -> None:
         """What is known of other nodes is passed over; those that share our checkpoints' names are ours."""
-        reached, furthest, strangers = int(self._report.last.partition(":")[0] or 0), 0, 0
+        reached, furthest = int(self._report.last.partition(":")[0] or 0), 0
         other: list[int] = []
-        for known in self._known:
-            if known.node and known.node not in self._nodes:
-                strangers += 1
-                continue
-            self._report.known += 1
+        for known in (each for witness in self._known for each in self._ours(witness)):
             # Read anew: while the gateway runs, a witness may have got one that was signed since.
             if known.hash and self._hash_of(known.number) == known.hash:
                 continue
@@ -196,7 +192,17 @@ class _Verification:
         if furthest > reached:
             why = f"end at {reached}, but checkpoint {furthest} is known to exist: this is an older state"
             self._break(CHECKPOINTS, why)
-        if strangers and not self._report.known:
+
+    def _ours(self, witness: Iterable[Known]) -> Iterator[Known]:
+        """Each witness has to know this node: a history under another name is none that it agrees with."""
+        before, strangers = self._report.known, 0
+        for known in witness:
+            if known.node and known.node not in self._nodes:
+                strangers += 1
+            else:
+                self._report.known += 1
+                yield known
+        if strangers and self._report.known == before:
             self._break(CHECKPOINTS, f"are none of the {strangers} that are known: those are of other nodes")
 
     def _hash_of(self, number: int) -> str:

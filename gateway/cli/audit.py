@@ -3,7 +3,6 @@
 import json as jsons
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +90,7 @@ def verify(
     from gateway.audit.verify import load_first_key
     from gateway.audit.verify import verify as report_on
 
-    known = chain(_known(at_least), *(read_witness(path) for path in witness or ()))
+    known = (_known(at_least), *(read_witness(path) for path in witness or ()))
     with _readable(state_dir := _state_dir(config)):
         beside = state_dir / FOLDER / FIRST_KEY
         report = report_on(state_dir, load_first_key(first_key or beside), known)

@@ -32,7 +32,7 @@ class Closed:
 
     def verify(self, state_dir: Path, *, with_witness: bool) -> Report:
         known = read_witness(self.witness) if with_witness else ()
-        return verify(state_dir, self.first_key, known)
+        return verify(state_dir, self.first_key, (known,))
 
 
 def build(folder: Path) -> Closed:

@@ -112,7 +112,7 @@ class Gateway:
 
 
 def verified(state_dir: Path, known: Iterable[Known] = ()) -> Report:
-    return verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"), known)
+    return verify(state_dir, load_first_key(state_dir / "checkpoints" / "first-key.json"), (known,))
 
 
 def stolen_key(state_dir: Path) -> SigningKey:

@@ -520,6 +520,15 @@ def test_what_is_known_of_other_nodes_proves_nothing_of_this_one(copied: Story) 
     assert copied.verify(*others, mine).ok
 
 
+def test_each_witness_has_to_know_this_node(copied: Story) -> None:
+    """Whoever has the first key signs all of it anew, as another node's: a number alone agrees with that."""
+    elsewhere = [Known(number, "0" * 64, "node-b") for number in (1, 99)]
+    report = verify(
+        copied.path, load_first_key(copied.path / "checkpoints" / "first-key.json"), ([Known(1)], elsewhere)
+    )
+    assert "are none of the 2 that are known" in str(report.first)
+
+
 def test_a_known_one_is_missed_where_it_is_missing(copied: Story) -> None:
     mine = Known(5, file_hash(copied.checkpoint(5).read_bytes()), "node-a")
     copied.checkpoint(5).unlink()
