@@ -129,9 +129,10 @@ def half_cookie(code_hash: bytes) -> str:
 
 
 def takes_half(domain: str, host: str) -> bool:
-    """Whether a browser keeps a cookie for all of `domain` and sends it to `host`. It takes none for a single label,
-    which is a public suffix (RFC 6265 5.3, step 5). For other hosts the nonce has to do."""
-    return "." in domain and host.endswith(f".{domain}")
+    """Whether a browser keeps a cookie for all of `domain` and sends it to `host`, be it the domain itself (RFC 6265
+    5.1.3). It takes none for a single label, which is a public suffix (5.3, step 5). For other hosts the nonce has to
+    do."""
+    return "." in domain and f".{host}".endswith(f".{domain}")
 
 
 def bind(nonce_hash: bytes, half: str) -> bytes:
