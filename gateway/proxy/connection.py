@@ -21,10 +21,11 @@ from gateway.proxy.tls import server_name
 if TYPE_CHECKING:
     from gateway.proxy.service import Service
 
-LINGER_BYTES = 256 * 1024
+LINGER_BYTES, UPLOAD_LINGER_BYTES = 256 * 1024, 8 << 20
 LINGER_SECONDS = 2.0
 """What is still read after an answer that did not wait for the body: closing at once can lose the answer (RFC 9112
-9.6), and reading on for ever would decrypt gigabytes for nobody."""
+9.6), and reading on for ever would decrypt gigabytes for nobody. Of an upload as much may be under way as the buffers
+of both kernels hold."""
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,9 @@ class ClientConnection(Wire):
         except Exception:
             log.exception("a connection failed")
             self.abort()
+        finally:
+            # It refers to us. Whoever waits for the collector keeps half a megabyte of TLS's buffers meanwhile.
+            self.exchange = None
 
     async def _read_head(self) -> bytes | None:
         """The bytes of the next head without its empty line. One that is too large is cut, and refused by the parser;
@@ -131,7 +135,9 @@ class ClientConnection(Wire):
         if not self.at_end and not (self.exchange and self.exchange.reply.was_cut):
             self.deadline = self.loop.time() + LINGER_SECONDS
             if self.exchange is not None and not self.exchange.body_is_complete:
-                left = LINGER_BYTES - len(self.take())
+                body = self.exchange.body
+                left = UPLOAD_LINGER_BYTES if body is not None and body.is_upload else LINGER_BYTES
+                left -= len(self.take())
                 while left > 0 and await self.more():
                     left -= len(self.take())
                 if left <= 0:

@@ -335,8 +335,10 @@ class Exchange:
         service.live.running.discard(self)
         if self.stranger:
             service.strangers.leave(self.stranger)
-        if self.upload is not None and not self.upload.done():
+        if self.upload is not None:
             self.upload.cancel()
+            # Both hold frames that hold us, and by us the connection: a cycle that only the collector would find.
+            self.upload = self.upload_error = None
         if self.upstream is not None:
             self.end_upstream(is_reusable=False)
         seconds = service.clock.monotonic() - self.started

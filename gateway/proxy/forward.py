@@ -157,9 +157,10 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     framing, is_reusable, reply_head = _passage(exchange, upstream, head)
     if upstream.origin.standing.failures:
         exchange.service.upstreams.succeeded(upstream)
-    if exchange.body is not None and not exchange.body.is_complete:
+    body = exchange.body
+    if body is not None and not body.is_complete:
         reply.may_keep_alive = is_reusable = False
-    elif exchange.service.is_draining:
+    elif (body is not None and body.is_upload) or exchange.service.is_draining:
         reply.may_keep_alive = False
     reply.head(head.status, reply_head, framing)
     if isinstance(framing, ContentLength) and len(upstream.buffer) == framing.length:

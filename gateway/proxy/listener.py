@@ -17,15 +17,13 @@ from gateway.http1.parser import LineMemory, end_of_head, parse_request_head
 from gateway.http1.writer import END, response_head
 from gateway.proxy.admission import Shares, prefix_of
 from gateway.proxy.refusals import HTTP_PHRASES
-from gateway.proxy.stream import Wire
+from gateway.proxy.stream import RECEIVE_BUFFER, Wire
 from gateway.proxy.tls import ServerTls
 
 ACCEPT_AT_ONCE = 64
 HANDSHAKE_SECONDS, CLOSE_SECONDS = 5.0, 2.0
 HANDSHAKES, ONE_CLIENTS_HANDSHAKES = 1024, 256
 """Under way at once: each costs a signature, and up to five seconds of a silent client's place."""
-RECEIVE_BUFFER = 32 * 1024
-"""Bytes the kernel may hold of an upload before we read it: with the default, an idle TLS connection kept 540 KB."""
 REDIRECT_SECONDS = 10.0
 REDIRECTS, ONE_CLIENTS_REDIRECTS = 1024, 128
 """Connections to port http at once: each is open for a moment, or for ten seconds."""
@@ -52,8 +50,6 @@ class Listener:
         self._shaking_hands = Shares()
         self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
-        with suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def start(self) -> None:
         self._loop.add_reader(self._socket.fileno(), self._accept)
@@ -84,6 +80,8 @@ class Listener:
             client.setblocking(False)
             with suppress(OSError):
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # Not on the listening socket: its clients would be told for good that no more will ever be taken.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self._shaking_hands.enter(peer)
             task = self._loop.create_task(self._open(client, peer))
             self._opening.add(task)

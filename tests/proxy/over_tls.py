@@ -2,9 +2,11 @@
 because OpenSSL reads its configuration when it starts."""
 
 import asyncio
+import gc
 import shutil
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -416,3 +418,41 @@ def test_certificates_are_swapped_for_the_next_connection(tell: Tell, authority:
         assert (await first.gets()).status == 403
 
     tell(story)
+
+
+# What it leaves behind.
+
+
+SENT = {
+    "asked": request(),
+    "uploaded": request("/public/a", method="PUT", body=b"x" * 300_000),
+    "left in its upload": request("/public/a", "Content-Length: 300000", method="PUT") + b"x" * 100_000,
+    "was refused": request("/mine/a"),
+    "said nonsense": b"nonsense\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("wire", SENT.values(), ids=SENT)
+@pytest.mark.requirement("ASVS 15.2.2")
+def test_the_memory_of_a_connection_goes_with_it(authority: Authority, tell: Tell, wire: bytes) -> None:
+    """And not when the collector finds it: TLS's buffers, half a megabyte each, are nothing that it knows of."""
+
+    async def story(gateway: TestGateway) -> None:
+        gateway.application.answers(answer())
+        client = await connect(gateway, authority.client())
+        connection = weakref.ref(await gateway.the_connection())
+        client.sends(wire)
+        if wire is not SENT["left in its upload"]:
+            await client.gets()
+        else:
+            await gateway.until(lambda: gateway.service.upstreams.connections)
+        client.closes()
+        await gateway.until(lambda: not gateway.service.connections)
+        await gateway.until(lambda: connection() is None)
+
+    gc.collect()
+    gc.disable()
+    try:
+        tell(story)
+    finally:
+        gc.enable()

@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import json
+import socket
 
 import pytest
 
+from gateway.proxy.connection import ClientConnection
 from gateway.proxy.upstream import UpstreamConnection
 
 from .rig import DOMAIN, TestGateway
@@ -207,6 +209,54 @@ async def _fills(side: Peer | Client, piece: bytes, most: int) -> int:
         else:
             return sent
     raise AssertionError(f"all of {most} bytes were taken")
+
+
+LARGE = 256 << 10
+BODIES = {
+    "a small one": (b"x" * 5, False, False),
+    "a large one": (b"x" * LARGE, False, False),
+    "an upload": (b"x" * (LARGE + 1), False, True),
+    "a large one in chunks": (b"x" * LARGE, True, False),
+    "an upload in chunks": (b"x" * (LARGE + 1), True, True),
+}
+
+
+@pytest.mark.parametrize(("body", "is_chunked", "is_upload"), BODIES.values(), ids=BODIES)
+async def test_an_upload_gets_room_to_come_fast_and_its_connection_ends_after_it(
+    gateway: TestGateway, body: bytes, is_chunked: bool, is_upload: bool
+) -> None:
+    """What TLS once needed for it would be kept as long as the connection (`body.UPLOAD_BYTES`)."""
+    gateway.application.answers(lambda message: answer(b"%d" % len(message.body)))
+    client = await gateway.connect()
+    connection = await gateway.the_connection()
+    small = room_in_the_kernel(connection)
+    if is_chunked:
+        client.sends(request("/public/a", PUT, method="PUT"), chunked(body))
+    else:
+        client.sends(request("/public/a", method="PUT", body=body))
+    got = await client.gets()
+    assert (got.status, got.body) == (200, b"%d" % len(body))
+    assert got.values("Connection") == (["close"] if is_upload else [])
+    if is_upload:
+        await client.rest()
+    else:
+        assert room_in_the_kernel(connection) == small <= 64 << 10
+
+
+async def test_the_room_is_there_while_it_comes_and_not_before_it_is_allowed(gateway: TestGateway) -> None:
+    client = await gateway.connect()
+    connection = await gateway.the_connection()
+    small = room_in_the_kernel(connection)
+    client.sends(request("/public/a", f"Content-Length: {LARGE + 1}", method="PUT"))
+    await gateway.application.accepts()
+    assert room_in_the_kernel(connection) == small
+    client.sends(b"x")
+    await gateway.until(lambda: room_in_the_kernel(connection) > small)
+
+
+def room_in_the_kernel(connection: ClientConnection) -> int:
+    size: int = connection.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return size
 
 
 async def test_a_client_that_does_not_read_stops_the_application(gateway: TestGateway) -> None:
