@@ -12,14 +12,13 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from gateway.config.translate import wrong
+from gateway.foundation import sizes
 from gateway.foundation.addresses import Address
 from gateway.foundation.durations import format_duration, parse_duration
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LONGEST_DOMAIN = 253 - len("account.")
-_SIZE = re.compile(r"([0-9]{1,9})(KiB|MiB|GiB)", re.ASCII)
-_SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 SYSLOG_PORT = 6514
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", re.ASCII)
 
@@ -116,10 +115,10 @@ def parse_domain(value: object) -> str:
 
 def parse_size(value: object) -> int:
     """Bytes."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise wrong("needs a size", hint="write a whole number and a unit, like 64KiB, 10MiB or 1GiB")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
+    try:
+        return sizes.parse_size(value)
+    except ValueError:
+        raise wrong("needs a size", hint="write a whole number and a unit, like 64KiB, 10MiB or 1GiB") from None
 
 
 def parse_version(value: object) -> Literal[1]:

@@ -1,17 +1,20 @@
 """From the policy file to the snapshot that decides. Everything that can be computed once is computed here."""
 
+from collections.abc import Iterable
 from functools import partial
+from typing import Literal, TypeVar
 
 from gateway.foundation.durations import format_duration
 from gateway.foundation.errors import InvalidFile
 from gateway.policy import schema
-from gateway.policy.endpoints import TENANT_LABEL
+from gateway.policy.endpoints import CLIENTS_HOST, TENANT_LABEL, UPSTREAMS_HOST
 from gateway.policy.match import Policy
 from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.restrict import Restriction, Window
 from gateway.policy.routes import Application, Health, Route, grow
 from gateway.policy.rules import AllOf, AnyOf, Authenticated, FreshCode, Permission, Rule, Step
+from gateway.policy.terms import Destination, HeaderRules, Terms, authority_of
 
 PORTAL = "gateway.portal"
 """The application of ours whose routes under `/.gateway/` are on every host."""
@@ -45,7 +48,8 @@ def compile_policy(
 
 def _application(section: schema.Application) -> Application:
     cors_origins = frozenset(section.cors.origins) if section.cors is not None else frozenset[str]()
-    routes = _routes(section)
+    terms = _terms(section)
+    routes = _routes(section, terms)
     return Application(
         name=section.name,
         host=section.host,
@@ -54,14 +58,14 @@ def _application(section: schema.Application) -> Application:
         folds_case=section.case == "fold",
         cors_origins=cors_origins,
         origins=cors_origins | set(section.origins),
-        cookie_domains=frozenset(section.cookie_domains),
+        terms=terms,
         routes=routes,
         tree=grow(routes, folds_case=section.case == "fold"),
-        is_own=section.name.startswith(RESERVED_PREFIX),
+        is_own=terms.is_own,
     )
 
 
-def _routes(application: schema.Application) -> tuple[Route, ...]:
+def _routes(application: schema.Application, terms: Terms) -> tuple[Route, ...]:
     ids: set[str] = set()
     routes = []
     for section in application.routes:
@@ -69,11 +73,12 @@ def _routes(application: schema.Application) -> tuple[Route, ...]:
         if route_id in ids:
             route_id += f" [{','.join(section.methods)}]"
         ids.add(route_id)
-        routes.append(_route(application, section, route_id))
+        own_terms = _terms(application, section) if section.has_terms else terms
+        routes.append(_route(application, section, route_id, own_terms))
     return tuple(routes)
 
 
-def _route(application: schema.Application, section: schema.Route, route_id: str) -> Route:
+def _route(application: schema.Application, section: schema.Route, route_id: str, terms: Terms) -> Route:
     is_public = section.allow.public is not None
     return Route(
         id=route_id,
@@ -86,8 +91,59 @@ def _route(application: schema.Application, section: schema.Route, route_id: str
         why=section.why,
         restrictions=tuple(_restriction(each) for each in (application.restrict, section.restrict) if each is not None),
         is_isolated=section.isolate is not None,
+        terms=terms,
         matched=Step(f"route {route_id}", Verdict.ALLOW, Reason.PUBLIC if is_public else Reason.GRANTED),
     )
+
+
+def _terms(application: schema.Application, route: schema.Route | None = None) -> Terms:
+    """Those of a route, or those of the application for all that have none of their own."""
+    levels: tuple[schema.Carried, ...] = (application,) if route is None else (route, application)
+    request = [level.request_headers for level in reversed(levels) if level.request_headers is not None]
+    response = [level.response_headers for level in reversed(levels) if level.response_headers is not None]
+    maintenance: Literal[False] | str | None = _first(level.maintenance for level in levels)
+    return Terms(
+        cookie_domains=frozenset(application.cookie_domains),
+        is_own=application.name.startswith(RESERVED_PREFIX),
+        destination=_destination(application, levels),
+        request=_header_rules(request),
+        response=_header_rules(response),
+        upstream_head_seconds=_first(level.timeouts.upstream_head for level in levels),
+        upstream_body_seconds=_first(level.timeouts.upstream_body for level in levels),
+        total_seconds=_first(level.timeouts.total for level in levels),
+        body_bytes=_first(level.limits.body for level in levels),
+        maintenance=maintenance or None,
+    )
+
+
+Said = TypeVar("Said")
+
+
+def _first(said: Iterable[Said | None]) -> Said | None:
+    """What the most specific level says that says something."""
+    return next((each for each in said if each is not None), None)
+
+
+def _destination(application: schema.Application, levels: tuple[schema.Carried, ...]) -> Destination:
+    names = {authority_of(upstream) for upstream in application.upstream}
+    host, is_upstreams = application.host_header.encode("ascii"), False
+    if application.host_header == CLIENTS_HOST:
+        host = b""
+    elif application.host_header == UPSTREAMS_HOST:
+        is_upstreams = len(names) > 1
+        host = b"" if is_upstreams else names.pop()
+    strip = _first(level.strip_prefix for level in levels) or ()
+    return Destination(host, is_upstreams, len(strip), _first(level.add_prefix for level in levels) or b"")
+
+
+def _header_rules(levels: list[schema.RequestRules] | list[schema.ResponseRules]) -> HeaderRules:
+    """The last of them counts for each name."""
+    lines: dict[bytes, bytes] = {}
+    for rules in levels:
+        lines |= {name.lower().encode("ascii"): b"" for name in rules.remove}
+        for name, value in rules.given.items():
+            lines[name.lower().encode("ascii")] = f"{name}: {value}".encode("ascii")
+    return HeaderRules(frozenset(lines), tuple(line for line in lines.values() if line))
 
 
 def compile_rule(allow: schema.Allow, depth: int = 0) -> Rule:

@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 from gateway.foundation.addresses import parse_address
 
 TENANT_LABEL = "{tenant}"
+CLIENTS_HOST, UPSTREAMS_HOST = "client", "upstream"
+"""Words of `host_header`."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
@@ -52,6 +54,16 @@ def parse_upstream(text: str) -> Upstream:
     return Upstream(
         "https" if url.scheme == "https" else "http", host, url.port or (443 if url.scheme == "https" else 80)
     )
+
+
+def parse_host_header(text: str) -> str:
+    """What an application gets as `Host`: `client`, `upstream`, or a name with or without a port."""
+    if text in (CLIENTS_HOST, UPSTREAMS_HOST):
+        return text
+    name, colon, port = text.lower().partition(":")
+    if not _HOST.fullmatch(name) or (colon and not re.fullmatch("[1-9][0-9]{0,4}", port)):
+        raise ValueError(f"{text!r} is no Host: write client, upstream, or a name like orders.internal:8080")
+    return f"{name}{colon}{port}"
 
 
 def parse_origin(text: str) -> str:

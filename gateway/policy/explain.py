@@ -35,6 +35,7 @@ def _lines(question: Question, decision: Decision) -> list[str]:
         ("permissions", ", ".join(decision.permissions)),
         ("missing", decision.missing),
         ("holds until", _time(decision.until)),
+        *(match.route.terms.facts(match.route.pattern.text) if match.route is not None else ()),
     )
     return lines + [f"  {name}: {value}" for name, value in facts if value]
 
@@ -59,6 +60,7 @@ def _json(question: Question, decision: Decision) -> Json:
         "permissions": list(decision.permissions),
         "missing": decision.missing,
         "until": _time(decision.until),
+        "terms": dict(match.route.terms.facts(match.route.pattern.text)) if match.route is not None else {},
         "trace": [
             {"rule": step.rule, "depth": step.depth, "decision": step.verdict.value, "reason": step.reason.value}
             for step in decision.trace

@@ -7,7 +7,7 @@ the end only, `**` (any number of segments, none included).
 from dataclasses import dataclass
 from enum import Enum
 
-from gateway.policy.path import fold, is_literal
+from gateway.policy.path import PathRefusal, fold, is_literal, normalise
 
 
 class Wild(Enum):
@@ -58,6 +58,26 @@ def parse_pattern(text: str) -> Pattern:
     if segments.count(Wild.TENANT) > 1:
         raise ValueError(f"the path {text!r} names two tenants: a request touches one customer only")
     return Pattern(text, segments, is_open)
+
+
+def parse_prefix(text: str) -> tuple[Segment, ...]:
+    """The beginning of patterns, to be left out of what is forwarded; `/` is none. Raises ValueError, likewise."""
+    if text == "/":
+        return ()
+    pattern = parse_pattern(text)
+    if pattern.is_open or "" in pattern.segments:
+        raise ValueError(f"the prefix {text!r} is whole segments without an end: write it like /app, without / or **")
+    return pattern.segments
+
+
+def parse_added(text: str) -> bytes:
+    """A prefix for what is forwarded, as it stands on the wire; `/` is none. Raises ValueError, likewise."""
+    if text == "/":
+        return b""
+    path = normalise(text.encode("utf-8"))
+    if isinstance(path, PathRefusal) or path.encoded or "" in path.segments:
+        raise ValueError(f"{text!r} can't be added to a path: write whole segments without an end, like /v2")
+    return path.raw
 
 
 def _segment(word: str, text: str) -> Segment:

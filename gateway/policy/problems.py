@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from gateway.foundation.errors import Problem
 from gateway.foundation.principal import Grant
 from gateway.policy import schema
-from gateway.policy.endpoints import TENANT_LABEL
+from gateway.policy.endpoints import TENANT_LABEL, UPSTREAMS_HOST
 from gateway.policy.match import RESERVED_SEGMENT
 from gateway.policy.path import fold
 from gateway.policy.pattern import Segment, Wild
@@ -227,6 +227,34 @@ def _encoded(draft: Draft) -> Iterator[Problem]:
             )
 
 
+# How requests are carried.
+
+
+def _prefixes(draft: Draft) -> Iterator[Problem]:
+    """What is left out has to be there: a pattern that does not begin with it would be cut somewhere else."""
+    for place, application, route in draft.routes():
+        is_its_own = route.strip_prefix is not None
+        prefix = (route.strip_prefix if is_its_own else application.strip_prefix) or ()
+        folds = application.case == "fold"
+        if _folded(route.path.segments[: len(prefix)], folds) != _folded(prefix, folds):
+            words = "/" + "/".join(each.value if isinstance(each, Wild) else each for each in prefix)
+            message = f"{route.path.text!r} does not begin with the prefix {words!r} that is stripped"
+            where = f"{place}.strip_prefix" if is_its_own else f"{place}.path"
+            yield Problem(message, where, "give the route a strip_prefix of its own; / strips nothing")
+
+
+def _folded(segments: tuple[Segment, ...], folds: bool) -> tuple[Segment, ...]:
+    return tuple(fold(each) if folds and isinstance(each, str) else each for each in segments)
+
+
+def _host_headers(draft: Draft) -> Iterator[Problem]:
+    for place, application in draft.applications():
+        is_nameless = any(upstream.scheme == "unix" for upstream in application.upstream)
+        if application.host_header == UPSTREAMS_HOST and is_nameless:
+            hint = "write the name that the application goes by"
+            yield Problem("a Unix socket has no name to be the Host", f"{place}.host_header", hint)
+
+
 # Rules.
 
 
@@ -296,6 +324,8 @@ CHECKS: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _overlaps,
     _beside_tenants,
     _encoded,
+    _prefixes,
+    _host_headers,
     _allows,
     _restricts,
     _tests,

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     CROSS_ORIGIN = "cross-origin"
     TOO_SLOW = "too-slow"
     OVERLOADED = "overloaded"
+    MAINTENANCE = "maintenance"
 
     STORE = "store"
     JOURNAL = "journal"
@@ -91,6 +92,7 @@ PUBLISHED: Mapping[Reason, str] = MappingProxyType(
         Reason.INVALID_TOKEN: "The service token is unknown, expired or revoked.",
         Reason.CROSS_ORIGIN: "A browser sent the request from another origin, which the application does not list.",
         Reason.OVERLOADED: "The gateway, or the application's pool of connections, is at a limit.",
+        Reason.MAINTENANCE: "The application is being worked on, as the policy says; it was not asked.",
         Reason.STORE: "The store could not be read in time, so the identity is unknown.",
         Reason.JOURNAL: "The decision could not be recorded in time.",
         Reason.FAULT: "The gateway failed in a way that it did not foresee.",

@@ -13,6 +13,7 @@ from gateway.policy.path import Encoded, fold
 from gateway.policy.pattern import Pattern, Segment, Wild
 from gateway.policy.restrict import Restriction
 from gateway.policy.rules import Rule, Step
+from gateway.policy.terms import Terms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,7 @@ class Route:
     restrictions: tuple[Restriction, ...]
     is_isolated: bool
     """Whether connections to the application that it uses serve one customer only."""
+    terms: Terms
     matched: Step
     """The first step of every trace of this route."""
 
@@ -113,7 +115,8 @@ class Application:
     """Whose preflights the gateway answers."""
     origins: frozenset[str]
     """Other origins that may change state with a cookie, those of `cors` included."""
-    cookie_domains: frozenset[str]
+    terms: Terms
+    """Of its routes that have none of their own."""
     routes: tuple[Route, ...]
     tree: Node
     is_own: bool

@@ -4,7 +4,7 @@ place. What takes two places of the file to see is in `problems`.
 Unknown keys are errors everywhere, and no value is converted: `"5"` is no number and `1` is no text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import time
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -23,9 +23,19 @@ from pydantic import model_validator as validates_model
 from gateway.foundation.addresses import Address, Network, parse_address
 from gateway.foundation.durations import parse_duration
 from gateway.foundation.principal import CredentialKind, Grant
-from gateway.policy.endpoints import Upstream, parse_domain, parse_host, parse_origin, parse_upstream
+from gateway.foundation.sizes import parse_size
+from gateway.policy.endpoints import (
+    CLIENTS_HOST,
+    Upstream,
+    parse_domain,
+    parse_host,
+    parse_host_header,
+    parse_origin,
+    parse_upstream,
+)
+from gateway.policy.headers import parse_request_header, parse_response_header, parse_value
 from gateway.policy.path import Encoded
-from gateway.policy.pattern import Pattern, parse_pattern
+from gateway.policy.pattern import Pattern, Segment, parse_added, parse_pattern, parse_prefix
 from gateway.policy.reasons import DECIDED, Reason, Verdict
 from gateway.policy.values import (
     RequestLine,
@@ -76,6 +86,7 @@ Name = Annotated[str, _read(parse_name)]
 Word = Annotated[str, _read(parse_word)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 Seconds = Annotated[int, PlainValidator(parse_duration)]
+Bytes = Annotated[int, PlainValidator(parse_size)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -160,7 +171,84 @@ class Allow(Section):
         return self
 
 
-class Route(Section):
+RequestHeader = Annotated[str, _read(parse_request_header)]
+ResponseHeader = Annotated[str, _read(parse_response_header)]
+HeaderValue = Annotated[str, _read(parse_value)]
+
+
+class Rules(Section):
+    """Of the headers of one direction. The value of each that is `set` replaces whatever the other side wrote."""
+
+    @validates_model(mode="after")
+    def _each_once(self) -> Self:
+        names = [name.lower() for name in (*self.given, *self.remove)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: set or remove each once; what is set replaces what was there")
+        if not names:
+            raise ValueError("no rules: give set or remove")
+        return self
+
+    given: Mapping[str, str]
+    remove: tuple[str, ...]
+
+
+class RequestRules(Rules):
+    given: dict[RequestHeader, HeaderValue] = Field(alias="set", default_factory=dict)
+    remove: Items[RequestHeader] = ()
+
+
+class ResponseRules(Rules):
+    given: dict[ResponseHeader, HeaderValue] = Field(alias="set", default_factory=dict)
+    remove: Items[ResponseHeader] = ()
+
+
+def _some_time(seconds: int) -> int:
+    if seconds < 1:
+        raise ValueError("0s is over before anything could happen: write 1s or more")
+    return seconds
+
+
+Limit = Annotated[Seconds, AfterValidator(_some_time)]
+
+
+class Timeouts(Section):
+    """In place of those in the settings."""
+
+    upstream_head: Limit | None = None
+    """For the head of the application's answer."""
+    upstream_body: Limit | None = None
+    """For the next bytes of a body, from the application or to it."""
+    total: Limit | None = None
+    """For the whole exchange, WebSockets and event streams included."""
+
+
+class Limits(Section):
+    body: Bytes | None = None
+    """Of one request."""
+
+
+class Carried(Section):
+    """How requests are carried to the application, and its answers back; a route's word counts, then its
+    application's."""
+
+    strip_prefix: Annotated[tuple[Segment, ...], _read(parse_prefix)] | None = None
+    """Segments that the application does not see; every pattern begins with them."""
+    add_prefix: Annotated[bytes, _read(parse_added)] | None = None
+    """What stands before the rest of the path."""
+    request_headers: RequestRules | None = None
+    response_headers: ResponseRules | None = None
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    maintenance: Literal[False] | Sentence | None = None
+    """What visitors are told instead of being served; `false` on a route that is served all the same."""
+
+    @property
+    def has_terms(self) -> bool:
+        return not self.model_fields_set.isdisjoint(Carried.model_fields)
+
+
+class Route(Carried):
     path: Annotated[Pattern, _read(parse_pattern)]
     methods: Some[Method]
     allow: Allow
@@ -199,10 +287,12 @@ class Health(Section):
     timeout: Seconds = 2
 
 
-class Application(Section):
+class Application(Carried):
     name: Name
     host: Annotated[str, _read(parse_host)]
     upstream: Some[Annotated[Upstream, _read(parse_upstream)]]
+    host_header: Annotated[str, _read(parse_host_header)] = CLIENTS_HOST
+    """The Host that it gets: the client's, the upstream's, or a name."""
     health: Health | None = None
     routes: Some[Route]
     tenant: Annotated[str, _read(parse_tenant)] | None = None

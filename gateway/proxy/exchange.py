@@ -27,12 +27,12 @@ from gateway.policy.routes import Application
 from gateway.proxy import answers
 from gateway.proxy.admission import prefix_of
 from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge, TooSlow
-from gateway.proxy.forward import forward
+from gateway.proxy.forward import forward, forward_within
 from gateway.proxy.glimpse import glimpse
 from gateway.proxy.hygiene import Request
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ruling import Ruling
-from gateway.proxy.tunnel import POLICY_VIOLATION
+from gateway.proxy.tunnel import POLICY_VIOLATION, SERVICE_RESTART
 from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ async def handle(exchange: "Exchange") -> None:
         if not isinstance(request, Request):
             return await answers.refuse(exchange, request)
         exchange.accept(request)
-        if request.body_bytes > service.limits.body_bytes:
-            return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
 
         # 3. Routes: exactly one, or the one that denies.
         match, granted, crossing = exchange.connection.heads.route(snapshot.policy, request)
@@ -86,7 +84,11 @@ async def handle(exchange: "Exchange") -> None:
         ruling = exchange.rule(match, principal)
         if not ruling.is_allow:
             return await answers.refuse_decision(exchange, ruling.decision)
-
+        if ruling.terms.maintenance is not None:
+            # Known only to whom it concerns; and never a part of the decision, or the policy's tests would fail.
+            return await answers.refuse(exchange, Refusal(Reason.MAINTENANCE, 503, words=ruling.terms.maintenance))
+        if request.body_bytes and request.body_bytes > exchange.most_body_bytes:
+            return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
         if principal.is_anonymous and not exchange.enter_as_stranger():
             return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
 
@@ -104,7 +106,9 @@ async def handle(exchange: "Exchange") -> None:
             return None
 
         # 7. and 8. Upstream and reply: the very object that was decided on.
-        await forward(exchange)
+        if ruling.terms.total_seconds is None:
+            return await forward(exchange)
+        await forward_within(exchange, ruling.terms.total_seconds)
     except StoreUnavailable:
         await answers.refuse(exchange, Refusal(Reason.STORE, 503))
     except JournalUnavailable:
@@ -247,6 +251,17 @@ class Exchange:
             self.application = application
         return ruling
 
+    # The route's terms, or else what the settings say.
+
+    @property
+    def most_body_bytes(self) -> int:
+        most = self.decided.terms.body_bytes
+        return self.service.limits.body_bytes if most is None else most
+
+    @property
+    def upstream_body_seconds(self) -> float:
+        return self.decided.terms.upstream_body_seconds or self.service.timeouts.body
+
     def own_cookies(self) -> dict[str, str]:
         return find_own_cookies(self.admitted.head.headers) or {}
 
@@ -375,7 +390,7 @@ class Exchange:
         self.cut_reason = reason
         self.service.metrics.count("gateway_streams_cut_total", reason)
         if self.on_cut is not None:
-            self.on_cut(POLICY_VIOLATION)
+            self.on_cut(SERVICE_RESTART if reason == Reason.MAINTENANCE else POLICY_VIOLATION)
         else:
             if self.upstream is not None:
                 self.upstream.abort()

@@ -6,6 +6,7 @@ before a byte of an answer came (RFC 9112 9.3.1); if that was a new one, only to
 """
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from gateway.http1.messages import BadMessage, BadRequest, BadResponse, Response
 from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
 from gateway.identity.tokens import Signed
 from gateway.policy.reasons import Reason
+from gateway.policy.terms import stripped
 from gateway.proxy import answers, hygiene
 from gateway.proxy.body import ClientGone, RequestBody, TooLarge, TooSlow
 from gateway.proxy.hygiene import Request
@@ -42,6 +44,15 @@ async def forward(exchange: "Exchange") -> None:
     except (UpstreamError, BadRequest, TooLarge, TooSlow, ClientGone) as error:
         # An upload that failed ended the upstream connection: the fault is the client's, and not the application's.
         _failed(exchange, exchange.upload_error or error)
+
+
+async def forward_within(exchange: "Exchange", seconds: float) -> None:
+    """As `forward`, for a route that limits the whole exchange; whatever it waits for then."""
+    try:
+        async with asyncio.timeout(seconds):
+            await forward(exchange)
+    except TimeoutError:
+        _failed(exchange, UpstreamError(Fault.OVERTIME))
 
 
 def _failed(exchange: "Exchange", error: UpstreamError | BadRequest | TooLarge | TooSlow | ClientGone) -> None:
@@ -105,14 +116,14 @@ async def _ask(exchange: "Exchange", request: Request, connection: UpstreamConne
 
 
 def _send(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> None:
-    head = _head(exchange, request)
+    head = _head(exchange, request, upstream)
     body = exchange.body
     if body is None:
         upstream.write(head)
         return
     if isinstance(request.framing, ContentLength) and body.is_here:
         # The common small body: it goes out with the head, in one write.
-        head += body.take(exchange.service.limits.body_bytes)
+        head += body.take(exchange.most_body_bytes)
     upstream.write(head)
     if not body.is_complete:
         exchange.upload = asyncio.get_running_loop().create_task(_upload(exchange, body, upstream))
@@ -122,18 +133,19 @@ async def _upload(exchange: "Exchange", body: RequestBody, upstream: UpstreamCon
     """Carry the body over, as fast as the slower side takes it. A failure of the client's ends the upstream request.
 
     The upstream's deadline is ours until its answer has begun: it has to take the body, and then to answer."""
-    framed, timeouts = isinstance(exchange.admitted.framing, Chunked), exchange.service.timeouts
+    framed, most = isinstance(exchange.admitted.framing, Chunked), exchange.most_body_bytes
     try:
-        while payload := await body.receive(exchange.service.limits.body_bytes):
+        while payload := await body.receive(most):
             upstream.write(chunk(payload) if framed else payload)
             if not upstream.may_write:
-                upstream.deadline = None if exchange.reply.has_begun else upstream.loop.time() + timeouts.body
+                seconds = exchange.upstream_body_seconds
+                upstream.deadline = None if exchange.reply.has_begun else upstream.loop.time() + seconds
                 await upstream.drain()
                 upstream.deadline = None
         if framed:
             upstream.write(LAST_CHUNK)
         if not exchange.reply.has_begun:
-            upstream.deadline = upstream.loop.time() + timeouts.upstream_head
+            upstream.deadline = upstream.loop.time() + _head_seconds(exchange)
     except (BadRequest, TooLarge, TooSlow, ClientGone) as error:
         exchange.upload_error = error
         upstream.abort()
@@ -142,9 +154,13 @@ async def _upload(exchange: "Exchange", body: RequestBody, upstream: UpstreamCon
         raise
 
 
+def _head_seconds(exchange: "Exchange") -> float:
+    return exchange.decided.terms.upstream_head_seconds or exchange.service.timeouts.upstream_head
+
+
 async def _response_head(exchange: "Exchange", upstream: UpstreamConnection) -> ResponseHead:
     if exchange.upload is None or exchange.upload.done():
-        upstream.deadline = upstream.loop.time() + exchange.service.timeouts.upstream_head
+        upstream.deadline = upstream.loop.time() + _head_seconds(exchange)
     head = await upstream.read_head(exchange.service.memory)
     upstream.deadline = None
     exchange.service.count_upstream(exchange)
@@ -178,10 +194,15 @@ async def _stream_body(exchange: "Exchange", upstream: UpstreamConnection, frami
     """A body piece by piece, as it comes and as fast as the client takes it; returns the last piece."""
     body, reply = decoder(framing, BadResponse), exchange.reply
     payload, is_last = b"", body.complete
+    # By default an application may be silent for long: event streams are.
+    seconds = exchange.decided.terms.upstream_body_seconds
     while not is_last:
         if not upstream.buffer:
             reply.flush()
+        if seconds is not None:
+            upstream.deadline = upstream.loop.time() + seconds
         payload, is_last = await upstream.read_body(body)
+        upstream.deadline = None
         if not is_last:
             await reply.body(payload)
     return payload
@@ -189,9 +210,9 @@ async def _stream_body(exchange: "Exchange", upstream: UpstreamConnection, frami
 
 def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseHead) -> Passage:
     """What this head comes to: worked out once for as long as the connection reads the same one."""
-    method, application = exchange.admitted.method, exchange.application
+    method, terms = exchange.admitted.method, exchange.decided.terms
     last = upstream.last_passage
-    if last is not None and last[0] is head and last[1] == method and last[2] is application:
+    if last is not None and last[0] is head and last[1] == method and last[2] is terms:
         return last[3]
     try:
         framing = response_framing(head, method)
@@ -201,7 +222,7 @@ def _passage(exchange: "Exchange", upstream: UpstreamConnection, head: ResponseH
     is_reusable = not isinstance(framing, UntilClose) and not hygiene.wants_close(head)
     lines = [*_reply_lines(exchange, head), hygiene.HSTS]
     passage = Passage(framing, is_reusable, response_head(head.status, head.reason, lines))
-    upstream.last_passage = (head, method, application, passage)
+    upstream.last_passage = (head, method, terms, passage)
     return passage
 
 
@@ -222,33 +243,43 @@ async def _switch(exchange: "Exchange", head: ResponseHead) -> None:
     await tunnel(exchange, _upstream(exchange))
 
 
-def _reply_lines(exchange: "Exchange", head: ResponseHead) -> list[bytes]:
-    domains = exchange.application.cookie_domains
-    return hygiene.client_lines(head, is_ours=exchange.is_our_own, cookie_domains=domains)
+def _reply_lines(exchange: "Exchange", head: ResponseHead) -> Sequence[bytes]:
+    terms = exchange.decided.terms
+    lines = hygiene.client_lines(head, is_ours=terms.is_own, cookie_domains=terms.cookie_domains)
+    return terms.response.applied(lines)
 
 
-def _head(exchange: "Exchange", request: Request) -> bytes:
+def _head(exchange: "Exchange", request: Request, upstream: UpstreamConnection) -> bytes:
     """The head that the application gets, with its empty line. But for the id it is the same for all requests that
     come to the same ruling, as long as the assertion in it is young enough."""
     ruling = exchange.decided
     if not ruling.head_since <= exchange.decided_at < ruling.head_until:
         assertion = exchange.assertion()
         ruling.head_since, ruling.head_until = (assertion.issued, assertion.renew_at) if assertion else (0.0, inf)
-        lines = _request_lines(exchange, request, assertion)
-        ruling.head = request_head(request.method, request.target, lines)
+        destination = ruling.terms.destination
+        if destination.is_upstreams:
+            ruling.head_until = ruling.head_since  # Another connection is another name.
+        lines = _request_lines(exchange, request, assertion, destination.host_of(upstream.origin.upstream))
+        ruling.head = request_head(request.method, destination.target(request.path, request.target), lines)
     return b"%bX-Request-Id: %b\r\n\r\n" % (ruling.head, exchange.request_id)
 
 
-def _request_lines(exchange: "Exchange", request: Request, assertion: Signed | None) -> list[bytes]:
-    """Everything the application gets but for the id: the client's own lines first, then what we vouch for."""
-    lines = exchange.vouched_lines(assertion)
+def _request_lines(exchange: "Exchange", request: Request, assertion: Signed | None, host: bytes) -> Iterable[bytes]:
+    """Everything the application gets but for the id: the client's own lines first, as the route's rules leave them,
+    then what we vouch for."""
+    lines, terms = exchange.vouched_lines(assertion), exchange.decided.terms
+    if terms.destination.strip:
+        lines.append(b"X-Forwarded-Prefix: " + stripped(request.path, terms.destination.strip))
     if request.is_websocket:
         lines += [b"Connection: Upgrade", b"Upgrade: websocket"]
     elif isinstance(request.framing, Chunked):
         lines.append(b"Transfer-Encoding: chunked")
     if exchange.is_our_own:
         return [*hygiene.application_lines(request.head, exchange.credentials, is_ours=True), *lines]
-    return [*request.lines, *lines]
+    own: Sequence[bytes] = terms.request.applied(request.lines)
+    if host:
+        own = [b"Host: " + host, *(line for line in own if line[:5].lower() != b"host:")]
+    return [*own, *lines]
 
 
 def _upstream(exchange: "Exchange") -> UpstreamConnection:

@@ -16,31 +16,10 @@ from gateway.http1.parser import LineMemory, parse_request_head
 from gateway.http1.websocket import accept_key
 from gateway.identity.authenticate import Credentials, find_credentials
 from gateway.identity.cookies import forwarded_cookies
+from gateway.policy.headers import HOP_BY_HOP, NOT_FROM_APPLICATIONS, SECOND_MEANING, VOUCHED, VOUCHED_PREFIXES
 from gateway.policy.path import NormalPath, PathRefusal, normalise
 from gateway.policy.reasons import Reason
 from gateway.proxy.refusals import Refusal
-
-HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-     b"proxy-authenticate", b"proxy-authorization", b"http2-settings"}
-)  # fmt: skip
-"""RFC 9110 7.6.1: between two neighbours only."""
-
-VOUCHED = frozenset(
-    {b"x-request-id", b"forwarded", b"x-real-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"via"}
-)
-VOUCHED_PREFIXES = (
-    b"x-gateway-", b"x-forwarded-", b"x-envoy-", b"x-ssl-", b"x-client-cert", b"x-auth-request-", b"x-authenticated-",
-    b"x-authentik-", b"x-remote-", b"x-webauth-", b"remote-",
-)  # fmt: skip
-"""What applications take for the word of the proxy in front of them, be it another than this one: who stood behind one
-of those before would believe a client's `Remote-User` (CVE-2026-52845)."""
-
-SECOND_MEANING = frozenset(
-    {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-original-uri",
-     b"x-rewrite-url", b"x-original-method", b"x-original-host", b"x-host", b"proxy", b"base-url"}
-)  # fmt: skip
-"""What some applications let override the method, path or host that was decided on (CVE-2023-30845); httpoxy."""
 
 BINDS_A_CONNECTION = (b"ntlm", b"nego", b"kerberos")
 """Schemes of `Authorization` that sign in the connection and not the request (RFC 4559 6). Ours to an application are
@@ -48,12 +27,6 @@ used by everybody in turn, and the next one would be taken for whoever signed in
 
 OUR_COOKIES = (b"__host-gateway", b"__secure-gateway-")
 """How the names of ours begin, in lower case."""
-NOT_FROM_APPLICATIONS = HOP_BY_HOP | frozenset(
-    {b"strict-transport-security", b"alt-svc", b"public-key-pins", b"public-key-pins-report-only", b"nel",
-     b"set-cookie2"}
-)  # fmt: skip
-"""What a browser keeps for the whole host, our own addresses there included; and the cookies of RFC 2965."""
-
 CHECKED = frozenset({b"set-cookie", b"clear-site-data"})
 """What passes or not by its value."""
 

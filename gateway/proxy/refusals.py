@@ -17,6 +17,8 @@ class Refusal:
     reason: Reason
     status: int
     detail: str = ""
+    words: str = ""
+    """What the visitor is told in place of the usual text."""
 
 
 STATUS: dict[Reason, tuple[int, str, str]] = {
@@ -43,6 +45,7 @@ STATUS: dict[Reason, tuple[int, str, str]] = {
     Reason.TOO_LARGE: (413, "Too large", "The request is larger than is taken here."),
     Reason.TOO_SLOW: (408, "Too slow", "The request did not come in time. What you asked for was not done."),
     Reason.OVERLOADED: (503, "Busy", "Too much is going on. Please try again in a moment."),
+    Reason.MAINTENANCE: (503, "Closed for maintenance", "This application is being worked on."),
     Reason.STORE: (
         503,
         "Temporarily unavailable",
@@ -63,6 +66,8 @@ UPSTREAM_FAULTS: dict[int, tuple[str, str]] = {
     502: ("Application unavailable", "The application could not be reached, or gave no proper answer."),
     504: ("Application too slow", "The application did not answer in time."),
 }
+MAINTENANCE_SECONDS = 60
+"""After which a program may look again whether it is over."""
 COOKIES_CLEARED = (
     "Your browser had cookies of this site that can't be taken here, too many or not ours. It was told to clear them. "
     "Please load the page again, and sign in."
@@ -98,7 +103,7 @@ class Notice:
 
 def notice_of(refusal: Refusal, request_id: str, sign_in: str = "", missing: str = "") -> Notice:
     title, text = BY_STATUS.get(refusal.status) or STATUS[refusal.reason][1:]
-    return Notice(refusal.status, title, text, request_id, refusal.reason.value, sign_in, missing)
+    return Notice(refusal.status, title, refusal.words or text, request_id, refusal.reason.value, sign_in, missing)
 
 
 def cookies_notice(refusal: Refusal, request_id: str) -> Notice:
@@ -122,7 +127,7 @@ def render(notice: Notice, *, as_page: bool) -> tuple[list[bytes], bytes]:
     elif notice.status == 401:
         lines.append(b"WWW-Authenticate: Bearer")
     if notice.status in (429, 503):
-        lines.append(b"Retry-After: 2")
+        lines.append(b"Retry-After: %d" % (MAINTENANCE_SECONDS if notice.reason == Reason.MAINTENANCE else 2))
     return lines, body
 
 

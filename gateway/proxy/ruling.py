@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.foundation.principal import Principal
 from gateway.policy.decide import Decision, Question, decide
 from gateway.policy.reasons import Verdict
+from gateway.policy.terms import USUAL, Terms
 from gateway.proxy.hygiene import Request
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Ruling:
         "record",
         "request",
         "snapshot",
+        "terms",
         "until",
     )
 
@@ -49,10 +51,13 @@ class Ruling:
         self.until = inf if self.decision.until is None else self.decision.until
         self.partition = self.match.partition
         """Whose connections to the application it may use."""
+        self.terms: Terms = USUAL if self.match.route is None else self.match.route.terms
+        """How it is carried to the application."""
         self.record = b""
         """What the records of all these decisions share (`events.ruling`)."""
         self.head = b""
-        """The request that is forwarded, but for its id and its last empty line."""
+        """The request that is forwarded, but for its id and its last empty line: it follows from snapshot and request,
+        and from who asks. One that depends on the upstream as well is not kept."""
         self.head_since = self.head_until = 0.0
         """Unix seconds between which the assertion in `head` may be handed out."""
         self.counters: dict[int, Counters] = {}

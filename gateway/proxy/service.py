@@ -231,20 +231,27 @@ class Service:
                 return Reason.SIGN_IN.value
             running.principal = principal
         request, policy, decided = running.admitted, self.snapshot.policy, running.application
+        origin = running.origin
         match = policy.match(request.host, request.method, request.path)
         is_tenant_known = match.tenant is None or self.directory.knows_tenant(match.tenant)
         now, address = self.clock.now(), running.connection.address
         question = Question(match, running.principal, now, address, is_tenant_known)
-        running.snapshot = self.snapshot
+        running.snapshot, before = self.snapshot, running.decided.terms.destination
         ruling = running.take(Ruling(self.snapshot, request, question))
         if not ruling.is_allow:
             return ruling.decision.reason.value
         if (crossing := cross_origin(match, request.head)) is not None:
             return crossing.value
         is_there = match.application is not None and match.application.name == decided.name
-        if not is_there or (running.origin is not None and running.origin not in match.upstreams):
+        if not is_there or (origin is not None and origin not in match.upstreams):
             # It is allowed, but what it is connected to is not what is served there now.
             return Reason.HOST.value
+        if origin is not None and ruling.terms.destination.place_at(origin) != before.place_at(origin):
+            # Likewise: another host or path of the same application was asked.
+            return Reason.HOST.value
+        if ruling.terms.maintenance is not None and running.on_cut is not None:
+            # A WebSocket would keep the application busy for ever; what has an end is let to it.
+            return Reason.MAINTENANCE.value
         return None
 
     # Time and ends.

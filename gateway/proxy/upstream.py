@@ -10,7 +10,7 @@ from gateway.http1 import limits
 from gateway.http1.framing import BodyDecoder, Framing
 from gateway.http1.messages import BadMessage, ResponseHead
 from gateway.http1.parser import END_OF_HEAD, LineMemory, parse_response_head
-from gateway.policy.routes import Application
+from gateway.policy.terms import Terms
 from gateway.proxy.stream import Wire
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Fault(Enum):
     CLOSED = ("upstream-closed", 502)
     BAD_RESPONSE = ("upstream-bad-response", 502)
     TIMEOUT = ("upstream-timeout", 504)
+    OVERTIME = ("upstream-overtime", 504)
     BUSY = ("upstream-busy", 503)
 
     def __init__(self, kind: str, status: int) -> None:
@@ -41,7 +42,7 @@ class UpstreamError(Exception):
 
 
 class Passage(NamedTuple):
-    """How an answer is passed on: a pure function of its head, of the request's method and of the application."""
+    """How an answer is passed on: a pure function of its head, of the request's method and of the route's terms."""
 
     framing: Framing
     is_reusable: bool
@@ -75,7 +76,7 @@ class UpstreamConnection(Wire):
         self._last_block = b""
         self._last_head: ResponseHead | None = None
         """What the last head was read as: answers of one kind differ by their Date, once a second."""
-        self.last_passage: tuple[ResponseHead, str, Application, Passage] | None = None
+        self.last_passage: tuple[ResponseHead, str, Terms, Passage] | None = None
 
     def unread(self) -> None:
         if self.is_idle:

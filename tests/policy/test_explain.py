@@ -63,3 +63,31 @@ def test_it_says_what_the_decision_says_and_decides_nothing(words: Any) -> None:
     question, decision = asked(words, {"grants": ["writer@acme"]}, "GET https://shop.test/t/acme/x")
     turned = decision._replace(verdict=Verdict.DENY, reason=Reason.RESTRICTED)
     assert explain(question, turned).text.startswith("deny (restricted)")
+
+
+def test_how_it_would_be_carried_without_a_value_of_a_header(words: Any) -> None:
+    more = {
+        "host_header": "shop.internal",
+        "strip_prefix": "/t/{tenant}",
+        "add_prefix": "/v2",
+        "request_headers": {"set": {"Authorization": "Basic canary"}, "remove": ["Referer"]},
+        "timeouts": {"upstream_head": "5s", "total": "1m"},
+        "limits": {"body": "1KiB"},
+        "maintenance": "Until six.",
+    }
+    policy = words.policy_of(words.application(words.route("/t/{tenant}/x"), **more))
+    identity = Identity.model_validate({"grants": ["payer@acme"]})
+    question = question_for(policy, identity, parse_request("GET https://shop.test/t/acme/x"))
+    found = explain(question, decide(policy, question))
+    assert found.as_json["decision"] == "allow"
+    assert found.as_json["terms"] == {
+        "host header": "shop.internal",
+        "prefix stripped": "/t/{tenant}",
+        "prefix added": "/v2",
+        "request headers": "sets authorization, removes referer",
+        "time limits": "answer 5s, total 60s",
+        "body limit": "1024 bytes",
+        "maintenance": "Until six.",
+    }
+    assert "  prefix stripped: /t/{tenant}" in found.text.splitlines()
+    assert "canary" not in f"{found}"
