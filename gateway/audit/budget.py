@@ -2,8 +2,11 @@
 
 Law:
 - What nobody has signed in for is recorded while a budget of bytes lasts, and counted beyond it. So a flood of it adds
-  at most `BURST_BYTES + RATE_BYTES * seconds` to the journal of a process, the one record that spends the last of it,
+  at most `BURST_BYTES + RATE_BYTES * seconds` to the journal of a process, the records that spend the last of it,
   and one count each `INTERVAL_SECONDS`. Nothing is left out of both.
+- Half of the budget is for whoever comes, the other half in shares, one for some of the networks: whoever spends the
+  first half, and their own share, leaves to others what theirs is. Which networks have a share together nobody can
+  choose.
 - What is remembered of a flood is bounded, whatever it sends: reasons and applications have the names of closed lists,
   and of the clients' networks `_Heaviest` keeps a fixed number.
 """
@@ -17,10 +20,12 @@ from gateway.audit.events import EventName, event, stamp
 RATE_BYTES = 4096
 """Bytes a second and process: 340 MB a day while a flood lasts, and still two or three refusals a second in full."""
 BURST_BYTES = 8 << 20
-"""Five thousand refusals or more at once: pages of a whole company that find their sessions over, or a scanner's
-night, are recorded in full."""
+"""Two thousand refusals at once from one network, whatever their paths: pages of a whole company that find their
+sessions over, or a scanner's night, are recorded in full."""
 OVERHEAD_BYTES = 1024
 """More than an outcome, and what sealing adds to the two, come to."""
+SHARES = 64
+"""Each of 64 KiB: thirty refusals with the longest path that is recorded of them, and then one a minute."""
 INTERVAL_SECONDS = 10.0
 NETWORKS = 64
 NAMED_NETWORKS = 8
@@ -30,15 +35,32 @@ NO_APPLICATION = "-"
 
 
 class Budget:
-    """A token bucket, in bytes; full at the start. What is spent last may leave it in debt."""
+    """Of all strangers of a process."""
 
     def __init__(self, now: float, rate: float = RATE_BYTES, burst: float = BURST_BYTES) -> None:
         """`now`: seconds of a monotonic clock, as everywhere here."""
+        self._common = Purse(now, rate / 2, burst / 2)
+        self._shares = [Purse(now, rate / 2 / SHARES, burst / 2 / SHARES) for _ in range(SHARES)]
+
+    def __repr__(self) -> str:
+        return f"<Budget {self._common!r}>"
+
+    def purse(self, network: str, now: float) -> "Purse | None":
+        """What a record of this network's is paid from; None if there is nothing left of it."""
+        # `hash` of text has a secret of this process (object.__hash__ in the language reference).
+        purses = (self._common, self._shares[hash(network) % SHARES])
+        return next((purse for purse in purses if purse.has_room(now)), None)
+
+
+class Purse:
+    """A token bucket, in bytes; full at the start. What is spent last may leave it in debt."""
+
+    def __init__(self, now: float, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
         self._left, self._at = burst, now
 
     def __repr__(self) -> str:
-        return f"<Budget {self._left:.0f} of {self._burst:.0f} bytes>"
+        return f"<Purse {self._left:.0f} of {self._burst:.0f} bytes>"
 
     def has_room(self, now: float) -> bool:
         """Whether another record may be made, of whatever length."""

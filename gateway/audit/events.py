@@ -24,6 +24,8 @@ TEXT_CAP = 512
 """Characters; longer than any name, id, host or reason that the gateway itself lets through."""
 PATH_CAP = 8192
 """The longest request target that is accepted, so that a decided path is always whole."""
+REFUSED_PATH_CAP = 512
+"""Of what strangers are refused, which draws on a budget (`audit.budget`): long paths must not be what empties it."""
 SECRET_MARK = "<secret>"  # noqa: S105 - the mark that replaces one.
 UNKNOWN_NAME = "<unknown>"
 _TOKEN = re.compile(r"gw[te]_[A-Za-z0-9_-]{64}")
@@ -185,6 +187,7 @@ def ruling(
     missing: str | None = None,
     detail: str | None = None,
     secret: Sequence[int] = (),
+    path_cap: int = PATH_CAP,
 ) -> bytes:
     """What is the same in the records of all requests that came to this decision: made once and kept by the caller.
     `path` is the request's target; `secret` the positions (from 0) of its secret segments. `missing` is the permission
@@ -194,7 +197,7 @@ def ruling(
         extra += f'"detail":{_text(detail)},'
     text = (
         f'"config":{_word(config)},"tenant":{_word(tenant)},"method":{_word(method)},"host":{_word(host)},'
-        f'"path":{_text(redact_path(path, secret), PATH_CAP)},"decision":{_word(decision)},'
+        f'"path":{_text(redact_path(path, secret), path_cap)},"decision":{_word(decision)},'
         f'"reason":{_word(reason)},{extra}"client":{_word(client)}'
     )
     return b"%b,%b,%b" % (text.encode("ascii"), identity, route)

@@ -17,6 +17,7 @@ from gateway.identity.handover import seal_request, surplus_nonces
 from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
 from gateway.proxy import hygiene
+from gateway.proxy.admission import prefix_of
 from gateway.proxy.refusals import (
     CLEAR_COOKIES,
     HTTP_PHRASES,
@@ -116,14 +117,17 @@ async def _record(
     exchange: "Exchange", verdict: str, reason: Reason, *, detail: str = "", missing: str | None = None
 ) -> None:
     """In full or in a count, see the law. Raises JournalUnavailable."""
-    service, is_stranger = exchange.service, exchange.principal.is_anonymous
-    if is_stranger and not service.budget.has_room(service.clock.monotonic()):
-        service.count_surplus(exchange, reason)
-        return
+    service, purse = exchange.service, None
+    if exchange.principal.is_anonymous:
+        network = prefix_of(exchange.connection.address)
+        purse = service.budget.purse(network, service.clock.monotonic())
+        if purse is None:
+            service.count_surplus(exchange, reason, network)
+            return
     record = exchange.decision_record(verdict, reason, detail, missing)
     committed = service.journal.commit(record)
-    if is_stranger:
-        service.budget.spend(len(record))
+    if purse is not None:
+        purse.spend(len(record))
     await committed
 
 

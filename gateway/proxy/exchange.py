@@ -302,7 +302,8 @@ class Exchange:
     def decision_record(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
         """A decision on whatever is known of the request so far."""
         self.recorded = reason
-        fragment = self._ruling_fragment(decision, reason, detail, missing)
+        cap = events.REFUSED_PATH_CAP if self.principal.is_anonymous else events.PATH_CAP
+        fragment = self._ruling_fragment(decision, reason, detail, missing, cap)
         return events.decision(fragment, self.service.clock.now(), self.request_id, self.principal.otp_time)
 
     def allow_record(self, ruling: Ruling) -> bytes:
@@ -310,7 +311,14 @@ class Exchange:
         ruling.record = ruling.record or self._ruling_fragment("allow", reason)
         return events.decision(ruling.record, self.decided_at, self.request_id, self.principal.otp_time)
 
-    def _ruling_fragment(self, decision: str, reason: Reason, detail: str = "", missing: str | None = None) -> bytes:
+    def _ruling_fragment(
+        self,
+        decision: str,
+        reason: Reason,
+        detail: str = "",
+        missing: str | None = None,
+        path_cap: int = events.PATH_CAP,
+    ) -> bytes:
         match, seen, secret = self.match, self.request, self.match.secret_positions if self.match else ()
         if seen is None:
             method, host, target, secret = glimpse(self.block, self.snapshot.policy)
@@ -330,6 +338,7 @@ class Exchange:
             missing=missing,
             detail=detail or None,
             secret=secret,
+            path_cap=path_cap,
         )
 
     def end_upstream(self, *, is_reusable: bool) -> None:

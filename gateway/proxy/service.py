@@ -23,7 +23,7 @@ from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
 from gateway.policy.origins import cross_origin
 from gateway.policy.reasons import Reason
-from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares, prefix_of
+from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.live import Live, Running
@@ -178,11 +178,10 @@ class Service:
         decisions[0] += 1
         observe_seconds(seconds)
 
-    def count_surplus(self, exchange: Exchange, reason: Reason) -> None:
+    def count_surplus(self, exchange: Exchange, reason: Reason, network: str) -> None:
         """Instead of its records: beyond the budget (`audit.budget`)."""
         match = exchange.match
         application = match.application.name if match and match.application else budget.NO_APPLICATION
-        network = prefix_of(exchange.connection.address)
         refused = budget.Refused(exchange.request_id.decode("ascii"), reason.value, application, network)
         self.surplus.add(refused, self.clock.now(), self.clock.monotonic())
         self.metrics.count("gateway_refusals_counted_total", reason.value)

@@ -17,11 +17,22 @@ from gateway.audit.budget import (
     OTHERS,
     OVERHEAD_BYTES,
     RATE_BYTES,
+    SHARES,
     Budget,
+    Purse,
     Refused,
     Surplus,
 )
-from gateway.audit.events import EventName, decision, event, identity_fragment, outcome, route_fragment, ruling
+from gateway.audit.events import (
+    REFUSED_PATH_CAP,
+    EventName,
+    decision,
+    event,
+    identity_fragment,
+    outcome,
+    route_fragment,
+    ruling,
+)
 from gateway.audit.search import Filter, search
 from gateway.foundation.principal import ANONYMOUS
 from gateway.policy.reasons import Reason
@@ -49,13 +60,54 @@ def refused(number: int, reason: str = "host", application: str = "-", network: 
 @pytest.mark.requirement("promise 6")
 def test_no_flood_writes_more_than_its_budget(flood: list[tuple[float, int]], rate: int, burst: int) -> None:
     """Whatever comes when: the sum is within the law, and the last record over it by itself only."""
-    budget, now, spent = Budget(0.0, rate, burst), 0.0, 0
+    purse, now, spent = Purse(0.0, rate, burst), 0.0, 0
     for pause, length in flood:
         now += pause
-        if budget.has_room(now):
+        if purse.has_room(now):
             before, spent = spent, spent + length + OVERHEAD_BYTES
-            budget.spend(length)
+            purse.spend(length)
             assert before <= burst + rate * now + 1e-3
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 200), st.integers(0, 8_000)), max_size=400))
+@pytest.mark.requirement("promise 6")
+def test_nor_does_one_from_many_networks(flood: list[tuple[float, int, int]]) -> None:
+    """Each purse may owe for the record that spent the last of it."""
+    budget, now, spent = Budget(0.0, 1000.0, 500_000.0), 0.0, 0
+    for pause, network, length in flood:
+        now += pause
+        if (purse := budget.purse(f"net-{network}", now)) is not None:
+            purse.spend(length)
+            spent += length + OVERHEAD_BYTES
+    assert spent <= 500_000 + 1000 * now + (SHARES + 1) * (8_000 + OVERHEAD_BYTES)
+
+
+def emptied_by(network: str) -> tuple[Budget, int]:
+    """A budget as a flood from there leaves it, and how many records with the longest path of a refusal it took."""
+    budget, taken = Budget(0.0), 0
+    while (purse := budget.purse(network, 0.0)) is not None:
+        purse.spend(LONG_RECORD)
+        taken += 1
+    return budget, taken
+
+
+LONG_RECORD = REFUSED_PATH_CAP + 600
+
+
+def test_one_stranger_leaves_others_what_is_theirs() -> None:
+    budget, taken = emptied_by("192.0.2.1")
+    assert taken > 1900
+    others = [f"198.51.100.{number}" for number in range(20)]
+    share = next(purse for other in others if (purse := budget.purse(other, 0.0)) is not None)
+    seen = 0
+    while share.has_room(0.0):
+        share.spend(LONG_RECORD)
+        seen += 1
+    assert seen >= 30
+    # At most a few of twenty have the flood's own share.
+    assert sum(budget.purse(other, 0.0) is None for other in others) < 10
+    assert budget.purse("192.0.2.1", 0.1) is None
+    assert budget.purse("192.0.2.1", 60.0) is not None
 
 
 @given(st.lists(st.floats(0, 50), min_size=1, max_size=100))
@@ -64,21 +116,22 @@ def test_a_quiet_day_is_recorded_in_full(pauses: list[float]) -> None:
     budget, now = Budget(0.0), 0.0
     for pause in pauses:
         now += pause + 1.0
-        assert budget.has_room(now)
-        budget.spend(RATE_BYTES - OVERHEAD_BYTES)
+        purse = budget.purse("192.0.2.1", now)
+        assert purse is not None
+        purse.spend(RATE_BYTES // 2 - OVERHEAD_BYTES)
 
 
 def test_the_budget_fills_up_again_and_no_further() -> None:
-    budget = Budget(100.0, rate=10, burst=5000)
-    budget.spend(5000)
-    assert not budget.has_room(100.0)
+    purse = Purse(100.0, rate=10, burst=5000)
+    purse.spend(5000)
+    assert not purse.has_room(100.0)
     # 1024 are owed for its outcome.
-    assert not budget.has_room(202.0)
-    assert budget.has_room(203.0)
-    assert budget.has_room(1e9)
-    budget.spend(4000)
-    assert not budget.has_room(1e9)
-    assert "of 5000 bytes" in repr(budget)
+    assert not purse.has_room(202.0)
+    assert purse.has_room(203.0)
+    assert purse.has_room(1e9)
+    purse.spend(4000)
+    assert not purse.has_room(1e9)
+    assert "of 5000 bytes" in repr(purse)
 
 
 def test_what_is_charged_covers_both_records(gateway: Gateway) -> None:

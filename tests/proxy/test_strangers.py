@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.budget import INTERVAL_SECONDS, RATE_BYTES, Budget
+from gateway.audit.events import REFUSED_PATH_CAP
 from gateway.audit.reader import ChainReader
 from gateway.proxy.service import Service
 
@@ -18,9 +19,8 @@ SIGN_OUT = "/.gateway/sign-out"
 
 
 def spend_all(service: Service) -> None:
-    """As a flood has done: nothing is left, and a record is owed."""
-    service.budget = Budget(service.clock.monotonic(), burst=1)
-    service.budget.spend(0)
+    """As a flood from everywhere has done."""
+    service.budget = Budget(service.clock.monotonic(), burst=0)
 
 
 async def counted(gateway: TestGateway) -> list[dict[str, Any]]:
@@ -66,6 +66,29 @@ async def test_beyond_the_budget_the_answer_is_the_same_and_the_record_a_count(g
     assert totals["gateway_decisions_total"][reason] == [2.0]
     assert list(totals["gateway_requests_total"].values()) == [[2.0]]
     assert totals["gateway_refusals_counted_total"][reason] == [1.0]
+
+
+LONG = "/elsewhere/" + "x" * 5000
+
+
+async def test_a_stranger_s_long_path_is_cut_in_the_record_and_says_so(gateway: TestGateway) -> None:
+    """Nine hundred of them emptied the budget, and hid what others tried then in a count."""
+    for wire in (request(LONG), request(f"/mine{LONG}")):
+        await gateway.ask(wire)
+    decisions = [each for each in await gateway.records() if each["kind"] == "decision"]
+    for each, path in zip(decisions, (LONG, f"/mine{LONG}"), strict=True):
+        kept, _, cut = each["path"].partition("<cut ")
+        assert kept == path[:REFUSED_PATH_CAP]
+        assert len(kept) + int(cut.rstrip(">")) == len(path)
+
+
+async def test_nobody_else_s_path_is_cut(gateway: TestGateway) -> None:
+    visitor, path = gateway.visitor(), "/public/" + "x" * 5000
+    await gateway.ask(request(LONG, visitor.header))
+    gateway.application.answers(answer())
+    await gateway.ask(request(path))
+    decisions = [each for each in await gateway.records() if each["kind"] == "decision"]
+    assert [(each["decision"], each["path"]) for each in decisions] == [("deny", LONG), ("allow", path)]
 
 
 async def test_whoever_is_somebody_is_recorded_in_full(gateway: TestGateway) -> None:
