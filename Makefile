@@ -6,9 +6,9 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN_PACKAGES := nginx-light prometheus chromium wrk strace systemd
+DEBIAN_PACKAGES := nginx-light prometheus chromium wrk strace systemd haproxy apache2-bin libapache2-mod-auth-openidc
 TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium /usr/bin/wrk /usr/bin/strace \
-	/usr/bin/systemd-analyze
+	/usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 /usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench crash faults flood timing tamper docs format lock tools clean
@@ -29,7 +29,7 @@ check: $(VENV)/.dev ## Format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev tools ## Processor time per request beside nginx and Envoy, in one run
+bench: $(VENV)/.dev tools ## What a request costs beside others, and what is promised, in one run
 	$(BIN)/python -m tests.bench
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load

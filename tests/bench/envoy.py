@@ -1,20 +1,18 @@
 """Envoy as a gateway: TLS, a JWT verified against a local key set, RBAC on its claims, an access log."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import envoy
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
+from tests.bench import tokens
 from tests.bench.certificate import HOST, Certificate
 from tests.bench.running import PROXY_CORE, Running, start, wait_until_listening
 from tests.ports import free_port
 
-ISSUER = "https://login.btb.localhost"
-COOKIE = "session"
 _TYPE = "type.googleapis.com/envoy.extensions"
 
 
@@ -36,22 +34,17 @@ def start_envoy(folder: Path, upstream_port: int, tls: Certificate, *, jwt_cache
     process = start(PROXY_CORE, [*command, "--disable-hot-restart", "--log-level", "warning"], log)
     wait_until_listening(process, port, log)
     name = "envoy (JWT cache)" if jwt_cache else "envoy"
-    return Running(name, process, port, HOST, cookie=f"{COOKIE}={_token(key)}")
-
-
-def _token(key: ec.EllipticCurvePrivateKey) -> str:
-    now = int(time.time())
-    claims = {"iss": ISSUER, "aud": "orders", "sub": "usr_ada", "tenant": "acme", "nbf": now, "exp": now + 86_400}
-    return jwt.encode(claims, key, algorithm="ES256", headers={"kid": "k1"})
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    return Running(name, process, port, HOST, tokens.good(key, "ES256"), refused=tokens.bad(key, stranger, "ES256"))
 
 
 def _jwt_filter(key: ec.EllipticCurvePrivateKey, cache: bool) -> dict[str, Any]:
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
-    key_set = {"keys": [{**public, "kid": "k1", "alg": "ES256", "use": "sig"}]}
+    public = json.loads(ECAlgorithm.to_jwk(key.public_key()))
+    key_set = {"keys": [{**public, "kid": tokens.KEY_ID, "alg": "ES256", "use": "sig"}]}
     provider = {
-        "issuer": ISSUER,
-        "audiences": ["orders"],
-        "from_cookies": [COOKIE],
+        "issuer": tokens.ISSUER,
+        "audiences": [tokens.AUDIENCE],
+        "from_cookies": [tokens.COOKIE],
         "local_jwks": {"inline_string": json.dumps(key_set)},
         "payload_in_metadata": "claims",
         **({"jwt_cache_config": {"jwt_cache_size": 1000}} if cache else {}),

@@ -1,4 +1,4 @@
-"""The gateway, with one worker, a session, and a policy that asks for a permission."""
+"""The gateway, a session or many, and a policy that asks for a permission."""
 
 import json
 import os
@@ -9,24 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from tests.bench.certificate import HOST, Certificate
-from tests.bench.running import PROXY_CORE, START_SECONDS, CannotMeasure, Running, start, stop
+from gateway.identity.cookies import SESSION_COOKIE
+from tests.bench.certificate import HOST
+from tests.bench.running import BOTH_CORES, PROXY_CORE, START_SECONDS, CannotMeasure, Running, start, stop
+from tests.bench.sessions import signed_in
 from tests.ports import free_ports
-from tests.system.browser import Browser
-from tests.system.people import Person
-from tests.system.wire import Line
-
-DOMAIN = HOST.partition(".")[2]
-PAGE = "/t/acme/orders/7"
 
 _SETTINGS = """
 domain: $domain
 state_dir: ./state
 master_key: {file: ./key}
 listen: {https: "127.0.0.1:$https", http: "127.0.0.1:$http", ops: "127.0.0.1:$ops"}
-workers: 1
+workers: $workers
 tls: {local_ca: true}
 policy: policy.yaml
+$more
 """
 _POLICY = """
 permissions: [order_details]
@@ -37,51 +34,53 @@ applications:
     host: $host
     upstream: ["http://127.0.0.1:$upstream"]
     routes:
-      - {path: "/t/{tenant}/orders/**", methods: [GET], allow: {permission: order_details}}
+      - {path: "/t/{tenant}/orders/**", methods: [GET, POST], allow: {permission: order_details}}
 """
 
 
 @dataclass(frozen=True, slots=True)
-class _Reached:
-    """What a browser needs to know of a gateway."""
+class Kind:
+    """How it differs from the plain one."""
 
-    port: int
-    ca: Path
-    login_host: str = f"login.{DOMAIN}"
+    name: str = "gateway"
+    cores: str = PROXY_CORE
+    workers: int = 1
+    sessions: int = 1
+    settings: str = ""
+    prefix: tuple[str, ...] = ()
+    """A command that starts it."""
 
-    def line(self, server_name: str, *, source: str) -> Line:
-        return Line(self.port, self.ca, server_name, source)
+
+SLOW_DISK = (
+    *("strace", "-f", "-DDD", "--seccomp-bpf", "-qq", "-o", "/dev/null"),
+    *("-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_exit=2000"),
+)
+"""Each `fdatasync` takes 2 ms longer, and no other call is touched: the kernel's filter lets them pass. That strace
+stops the thread for it costs some microseconds for each commit; its own processor time isn't counted (`-DDD`: it is no
+child of the gateway's)."""
 
 
-def start_gateway(folder: Path, upstream_port: int, tls: Certificate) -> Running:
-    """As an operator starts it, with somebody who has signed in through the forms. Its certificate is of its own local
-    CA: the sign-in needs a name that the common certificate does not have, and both are of the same kind (P-256)."""
+def start_gateway(folder: Path, upstream_port: int, kind: Kind) -> Running:
+    """As an operator starts it. Its certificate is of its own local CA: it signs one for all its hosts, of the same
+    kind (P-256) as that of the others."""
     folder.mkdir()
     ports = dict(zip(("https", "http", "ops"), free_ports(3), strict=True))
     settings, log = folder / "gateway.yaml", folder / "gateway.log"
-    settings.write_text(Template(_SETTINGS).substitute(ports, domain=DOMAIN))
+    given = {"domain": HOST.partition(".")[2], "workers": kind.workers, "more": kind.settings}
+    settings.write_text(Template(_SETTINGS).substitute(ports, **given))
     (folder / "policy.yaml").write_text(Template(_POLICY).substitute(host=HOST, upstream=upstream_port))
     (folder / "key").write_text(os.urandom(48).hex())
     (folder / "key").chmod(0o600)
-    person = Person("ann", "seven quiet otters 51")
-    _command(settings, "", "tenant", "add", "acme")
-    credentials = f"{person.password}\n{person.authenticator.secret}\n"
-    _command(settings, credentials, "user", "add", person.name, "--grant", "support@acme", "--credentials-stdin")
-    process = start(PROXY_CORE, [sys.executable, "-m", "gateway", "run", "--config", str(settings)], log)
+    cookies = signed_in(settings, HOST, kind.sessions)
+    (folder / "cookies").write_text("".join(f"{cookie}\n" for cookie in cookies))
+    # On both cores until it is ready, since four interpreters start.
+    command = [*kind.prefix, sys.executable, "-m", "gateway", "run", "--config", str(settings)]
+    process = start(BOTH_CORES, command, log)
     _wait_until_ready(process, log)
-    browser = Browser(_Reached(ports["https"], folder / "state" / "ca.pem"), "127.0.0.1")  # type: ignore[arg-type]  # It asks for no more.
-    page = browser.sign_in(person, f"https://{HOST}:{ports['https']}{PAGE}")
-    if page.status != 200:
-        raise CannotMeasure(f"the gateway answers {page.status} to somebody who has signed in: {page.text[:500]}")
-    session = "; ".join(f"{name}={value}" for name, value in browser.cookies[HOST].items())
-    return Running("gateway", process, ports["https"], HOST, session, PAGE)
-
-
-def _command(settings: Path, given: str, *words: str) -> None:
-    command = [sys.executable, "-m", "gateway", *words, "--config", str(settings)]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CannotMeasure(f"{' '.join(words)}: {done.stderr}")
+    refused = ("", f"{SESSION_COOKIE}={'A' * 64}")
+    server = Running(kind.name, process, ports["https"], HOST, cookies[0], refused, folder / "cookies")
+    server.pin(kind.cores)
+    return server
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:

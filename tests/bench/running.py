@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PROXY_CORE, LOAD_CORE = 0, 1
+PROXY_CORE, LOAD_CORE = "0", "1"
+BOTH_CORES = "0,1"
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -28,23 +29,40 @@ class Running:
     port: int
     host: str
     cookie: str = "session=none"
-    path: str = "/t/acme/orders/7"
-    is_every_head_new: bool = False
-    """Whether two headers differ in every request, so that nothing can be gained by knowing the last head."""
+    refused: tuple[str, ...] = ()
+    """Cookies that must not be answered as `cookie` is; none where nobody is asked who they are."""
+    cookies: Path | None = None
+    """A file of those that are good, one on a line."""
+    more: tuple["subprocess.Popen[bytes]", ...] = ()
+    """Other processes that it needs for an answer, and that are counted with it."""
 
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree since it began, of ended children too."""
-        return sum(map(_cpu_seconds, _tree(self.process.pid)))
+        return sum(_cpu_seconds(pid) for process in (self.process, *self.more) for pid in _tree(process.pid))
+
+    def resident_bytes(self) -> int:
+        """Of the whole tree."""
+        return sum(_resident_bytes(pid) for process in (self.process, *self.more) for pid in _tree(process.pid))
+
+    def pin(self, cores: str) -> None:
+        """All threads that it has now; those to come are where their makers are."""
+        for pid in _tree(self.process.pid):
+            subprocess.run(
+                ["taskset", "--all-tasks", "--pid", "--cpu-list", cores, str(pid)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
 
     def stop(self) -> None:
-        stop(self.process)
+        for process in (self.process, *self.more):
+            stop(process)
 
 
-def start(core: int, command: list[str], log: Path) -> "subprocess.Popen[bytes]":
-    """On one core, in a group of its own, with what it says in `log`."""
+def start(cores: str, command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """On these cores, in a group of its own, with what it says in `log`."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            ["taskset", "--cpu-list", str(core), *command],
+            ["taskset", "--cpu-list", cores, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -52,14 +70,27 @@ def start(core: int, command: list[str], log: Path) -> "subprocess.Popen[bytes]"
         )
 
 
-def wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def wait_until_listening(process: "subprocess.Popen[bytes]", at: int | Path, log: Path) -> None:
+    """On a port of 127.0.0.1, or a Unix socket."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        with contextlib.suppress(OSError), _connect(at):
             return
         time.sleep(0.05)
     stop(process)
-    raise CannotMeasure(f"{process.args!r} does not listen on port {port}:\n{log.read_text(errors='replace')[-2000:]}")
+    raise CannotMeasure(f"{process.args!r} does not listen on {at}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _connect(at: int | Path) -> socket.socket:
+    if isinstance(at, int):
+        return socket.create_connection(("127.0.0.1", at), timeout=1)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(at))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -85,3 +116,8 @@ def _cpu_seconds(pid: int) -> float:
     # proc(5): utime, stime, cutime and cstime are fields 14 to 17; the name before them may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / TICKS
+
+
+def _resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
