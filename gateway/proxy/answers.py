@@ -102,7 +102,7 @@ def upstream_failed(exchange: "Exchange", fault: Fault) -> None:
     if fault is Fault.BUSY:
         answer(exchange, Refusal(Reason.OVERLOADED, 503))
     else:
-        _send_notice(exchange, upstream_notice(fault.status, exchange.request_id.decode("ascii")))
+        _send_notice(exchange, upstream_notice(fault, exchange.request_id.decode("ascii")))
 
 
 async def preflight(exchange: "Exchange", headers: tuple[tuple[str, str], ...]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from gateway.policy.reasons import Reason
+from gateway.proxy.upstream import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ STATUS: dict[Reason, tuple[int, str, str]] = {
     Reason.FAULT: (500, "Something went wrong", "The fault is ours, and it was recorded."),
 }
 BY_STATUS: dict[int, tuple[str, str]] = {
+    429: ("Too many requests", "That was more at once than is taken here. Please try again in a moment."),
+    501: ("Not supported", "Requests of this kind are not served here."),
+    505: ("Not supported", "This version of HTTP is not spoken here."),
     414: ("Address too long", "The address is longer than is taken here."),
     431: (
         "Headers too large",
@@ -62,10 +66,20 @@ BY_STATUS: dict[int, tuple[str, str]] = {
     ),
 }
 """Titles and texts of those that say more than their reason does."""
-UPSTREAM_FAULTS: dict[int, tuple[str, str]] = {
-    502: ("Application unavailable", "The application could not be reached, or gave no proper answer."),
-    504: ("Application too slow", "The application did not answer in time."),
+_UNREACHABLE = ("Application unavailable", "The application can't be reached just now. Please try again in a moment.")
+_NO_ANSWER = ("No proper answer", "The application gave no answer that could be passed on. It may have failed.")
+_SLOW = "The application did not answer in time. What you asked for may have been done, or not."
+UPSTREAM_FAULTS: dict[Fault, tuple[str, str]] = {
+    # Certificates are of the inside.
+    Fault.UNREACHABLE: _UNREACHABLE,
+    Fault.TLS: _UNREACHABLE,
+    Fault.CLOSED: _NO_ANSWER,
+    Fault.BAD_RESPONSE: _NO_ANSWER,
+    Fault.TIMEOUT: ("Application too slow", _SLOW),
+    Fault.OVERTIME: ("Application too slow", _SLOW),
 }
+"""What an application did wrong, as far as it concerns a visitor: which it was exactly is in the record.
+One that is busy is a refusal: OVERLOADED."""
 MAINTENANCE_SECONDS = 60
 """After which a program may look again whether it is over."""
 COOKIES_CLEARED = (
@@ -74,9 +88,6 @@ COOKIES_CLEARED = (
 )
 CLEAR_COOKIES = b'Clear-Site-Data: "cookies"'
 """The one way to be rid of cookies whose Domain and Path nobody knows."""
-PHRASES = {status: title for status, title, _ in STATUS.values()} | {
-    status: title for status, (title, _) in UPSTREAM_FAULTS.items()
-}
 HTTP_PHRASES: dict[int, bytes] = {
     200: b"OK", 204: b"No Content", 303: b"See Other", 308: b"Permanent Redirect", 400: b"Bad Request",
     401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 408: b"Request Timeout", 413: b"Content Too Large",
@@ -110,9 +121,9 @@ def cookies_notice(refusal: Refusal, request_id: str) -> Notice:
     return Notice(refusal.status, "Cookies cleared", COOKIES_CLEARED, request_id, refusal.reason.value)
 
 
-def upstream_notice(status: int, request_id: str) -> Notice:
-    title, text = UPSTREAM_FAULTS[status]
-    return Notice(status, title, text, request_id, "upstream")
+def upstream_notice(fault: Fault, request_id: str) -> Notice:
+    title, text = UPSTREAM_FAULTS[fault]
+    return Notice(fault.status, title, text, request_id, "upstream")
 
 
 def render(notice: Notice, *, as_page: bool) -> tuple[list[bytes], bytes]:
