@@ -23,6 +23,7 @@ from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
 from gateway.proxy.tls import Certificate, client_context
+from gateway.supervisor import activation
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
 from gateway.supervisor.certificates import read_certificates, remarks
 from gateway.supervisor.local_ca import issue
@@ -67,16 +68,7 @@ class Equipment:
             settings = configuration.settings
             who = identities(settings)
             listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir, who))}
-            for name, address in (("https", settings.listen.https), ("http", settings.listen.http)):
-                _refuse_taken(f"listen.{name}", address)
-            for slot in range(worker_count(settings)):
-                listening[f"https/{slot}"] = stack.enter_context(
-                    _listen("listen.https", settings.listen.https, shared=True)
-                )
-                listening[f"http/{slot}"] = stack.enter_context(
-                    _listen("listen.http", settings.listen.http, shared=True)
-                )
-            listening["ops"] = stack.enter_context(_listen("listen.ops", settings.listen.ops, shared=False))
+            listening |= _listen_to_clients(settings, stack)
             # Workers connect to the portal, by the group of the folder; and to the keeper, who gives commands.
             portal_mode = 0o600 if who is None else 0o660
             listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
@@ -260,6 +252,23 @@ def certificate_names(configuration: Configuration) -> list[str]:
     domain = configuration.settings.domain
     hosts = [each.host.replace("{tenant}", "*") for each in configuration.policy.applications.values()]
     return list(dict.fromkeys([domain, f"*.{domain}", *hosts]))
+
+
+def _listen_to_clients(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
+    """Those that systemd passed as they are, one for all workers; of the others, one for each worker."""
+    wanted = {"https": settings.listen.https, "http": settings.listen.http, "ops": settings.listen.ops}
+    passed = activation.take(os.environ, wanted)
+    for each in passed.values():
+        stack.enter_context(each)
+    for name in {"https", "http"} - passed.keys():
+        _refuse_taken(f"listen.{name}", wanted[name])
+    listening = {
+        f"{name}/{slot}": passed.get(name) or stack.enter_context(_listen(f"listen.{name}", wanted[name], shared=True))
+        for slot in range(worker_count(settings))
+        for name in ("https", "http")
+    }
+    listening["ops"] = passed.get("ops") or stack.enter_context(_listen("listen.ops", wanted["ops"], shared=False))
+    return listening
 
 
 def _listen(setting: str, address: ListenAddress, *, shared: bool) -> socket.socket:

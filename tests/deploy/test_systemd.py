@@ -18,6 +18,7 @@ from tests.system.upstream import Upstream
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "systemd" / "btb-gateway.service"
+SOCKET = UNIT.with_suffix(".socket")
 SANDBOXED = Path(__file__).with_name("sandboxed.py")
 
 
@@ -30,7 +31,9 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     # verify also looks for the program, which an installation puts there.
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/btb-gateway/venv/bin/btb-gateway", "/bin/true"))
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    ports = tmp_path / SOCKET.name
+    ports.write_text(SOCKET.read_text())
+    done = subprocess.run(["systemd-analyze", "verify", ports, unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
@@ -51,6 +54,14 @@ def test_the_settings_fit_the_unit() -> None:
     assert settings.master_key.file == Path("/run/credentials") / UNIT.name / credential
     assert [str(settings.state_dir)] == values("ReadWritePaths")
     assert not values("User")
+
+
+def test_the_ports_that_systemd_may_hold_are_those_of_the_settings() -> None:
+    listen = load_settings(DEPLOY / "systemd" / "gateway.yaml").settings.listen
+    lines = SOCKET.read_text().splitlines()
+    assert [line for line in lines if line.startswith("Listen")] == [
+        f"ListenStream={address}" for address in (listen.https, listen.http)
+    ]
 
 
 # Users and folders.
