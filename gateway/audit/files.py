@@ -50,6 +50,9 @@ class Files(Protocol):
     def free_bytes(self, path: Path) -> int:
         """Of its file system, for processes without privileges."""
 
+    def size_bytes(self, path: Path) -> int:
+        """Of its file system, whole."""
+
     def is_at(self, descriptor: int, path: Path) -> bool:
         """Whether the open file is still the one that a reader would find under this path."""
 
@@ -84,6 +87,10 @@ class SystemFiles:
     def free_bytes(self, path: Path) -> int:
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
+
+    def size_bytes(self, path: Path) -> int:
+        status = os.statvfs(path)
+        return status.f_blocks * status.f_frsize
 
     def is_at(self, descriptor: int, path: Path) -> bool:
         try:

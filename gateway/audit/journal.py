@@ -296,6 +296,11 @@ class Journal:
         if self._watch is None:
             self._watch = loop.call_at(batch.deadline, self._expire)
 
+    @property
+    def room(self) -> float:
+        """How much is free of what is kept for people who are signed in; 1: all of it."""
+        return self._writer.room
+
     def _settle(self, batch: _Batch, seconds: float, is_low: bool) -> None:
         self._flying = None
         for waiter in batch.waiters:

@@ -21,11 +21,14 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from gateway.audit.chain import Head, Opening, first_hash, origin, seal
 from gateway.audit.files import Files, syncing, write_all
 
+KEPT_BYTES, KEPT_SHARE = 1 << 30, 0.1
+"""Of the disk, for the records of people who are signed in: the smaller of the two."""
 FIRST_SEGMENT_BYTES = 1 << 20
 _ZEROS = bytes(1 << 20)
 """Synced piece by piece, so that a commit never waits behind a whole segment."""
@@ -78,6 +81,8 @@ class SegmentWriter:
         self._zeros_at = self._measured_at = float("-inf")
         """On the monotonic clock: when zeros may be tried again, and when the free room was looked at."""
         self._is_low = False
+        self.room = inf
+        """What is free, as a share of what is kept for people who are signed in; measured with `is_low`."""
         self._sealed = self._durable = Head(opening.chain, 0, first_hash(opening))
         self._unsynced = b""
 
@@ -154,7 +159,9 @@ class SegmentWriter:
             self._measured_at = now
             # A folder that is gone has no disk: that is the next write's to say.
             with contextlib.suppress(OSError):
-                self._is_low = self._files.free_bytes(self.folder) < self._floor_bytes + FIRST_SEGMENT_BYTES
+                free = self._files.free_bytes(self.folder)
+                self._is_low = free < self._floor_bytes + FIRST_SEGMENT_BYTES
+                self.room = free / (min(KEPT_BYTES, self._files.size_bytes(self.folder) * KEPT_SHARE) or 1)
         return self._is_low
 
     def prepare_next(self) -> None:

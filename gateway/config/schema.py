@@ -129,8 +129,17 @@ class LimitsSection(Section):
 
     connections: Annotated[int, Field(ge=16, le=100_000)] = 4096
     """Client connections of one worker."""
+    client_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Of these, one client's (an IPv4 address, or the /64 of an IPv6 one). By default a quarter."""
     requests: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Requests in flight of one worker."""
+    client_requests: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Of these, one client's who has not signed in. By default an eighth."""
+    identity_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Connections of one worker that one person or service account uses, from wherever. By default a quarter of
+    `requests`."""
+    strangers: Annotated[int, Field(ge=1, le=100_000_000)] = 20_000
+    """Requests that one client who has not signed in has let through in a minute, by all workers; 429 beyond."""
     body: Bytes = 1 << 30
     """Body of one request."""
     body_rate: Annotated[int, Field(ge=1, le=1 << 20)] = 500

@@ -10,6 +10,7 @@ from gateway.policy import schema
 from gateway.policy.endpoints import CLIENTS_HOST, TENANT_LABEL, UPSTREAMS_HOST
 from gateway.policy.match import Policy
 from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
+from gateway.policy.rates import Counted, RateLimit
 from gateway.policy.reasons import Reason, Verdict
 from gateway.policy.restrict import Restriction, Window
 from gateway.policy.routes import Application, Health, Route, grow
@@ -90,6 +91,7 @@ def _route(application: schema.Application, section: schema.Route, route_id: str
         rule=None if is_public else compile_rule(section.allow),
         why=section.why,
         restrictions=tuple(_restriction(each) for each in (application.restrict, section.restrict) if each is not None),
+        limits=_limits(application, section, route_id),
         is_isolated=section.isolate is not None,
         terms=terms,
         matched=Step(f"route {route_id}", Verdict.ALLOW, Reason.PUBLIC if is_public else Reason.GRANTED),
@@ -144,6 +146,17 @@ def _header_rules(levels: list[schema.RequestRules] | list[schema.ResponseRules]
         for name, value in rules.given.items():
             lines[name.lower().encode("ascii")] = f"{name}: {value}".encode("ascii")
     return HeaderRules(frozenset(lines), tuple(line for line in lines.values() if line))
+
+
+def _limits(application: schema.Application, section: schema.Route, route_id: str) -> tuple[RateLimit, ...]:
+    scopes = ((section.rate, route_id), (application.rate, application.name))
+    limits = [limit for rates, scope in scopes if rates is not None for limit in rates.limits(scope)]
+    has_tenant = section.tenant or application.tenant or _names_a_tenant(application, section)
+    return tuple(limit for limit in limits if limit.counted is not Counted.TENANT or has_tenant)
+
+
+def _names_a_tenant(application: schema.Application, section: schema.Route) -> bool:
+    return application.host.startswith(TENANT_LABEL) or section.path.has_tenant
 
 
 def compile_rule(allow: schema.Allow, depth: int = 0) -> Rule:

@@ -130,8 +130,7 @@ def _fixed_tenants(draft: Draft) -> Iterator[Problem]:
                 f"this route can't match: it is for {route.tenant!r} and its application for {application.tenant!r}"
             )
             yield Problem(message, f"{place}.tenant")
-        names = (route.tenant, application.tenant, application.host.startswith(TENANT_LABEL), route.path.has_tenant)
-        if route.isolate is not None and not any(names):
+        if route.isolate is not None and not _touches(application, route):
             message = "isolate parts the customers' connections, but no request of this route belongs to one"
             yield Problem(message, f"{place}.isolate", f"give it {TENANT_LABEL}, or leave isolate out")
 
@@ -147,6 +146,28 @@ def _details(draft: Draft) -> Iterator[Problem]:
             if not f".{application.host}".endswith(f".{domain}"):
                 message = f"no browser takes a cookie for {domain!r} from {application.host!r} (RFC 6265 5.3)"
                 yield Problem(message, f"{place}.cookie_domains[{index}]")
+
+
+def _rates(draft: Draft) -> Iterator[Problem]:
+    for place, application in draft.applications():
+        routes = [route for _, route in _routes_of(place, application)]
+        if application.rate and application.rate.tenant and not any(_touches(application, each) for each in routes):
+            message = "no request of this application belongs to a customer, so none would be counted"
+            yield Problem(message, f"{place}.rate.tenant", "leave it out")
+    for place, application, route in draft.routes():
+        rate = route.rate
+        if rate is not None and rate.tenant and not _touches(application, route):
+            message = "no request of this route belongs to a customer, so none would be counted"
+            yield Problem(message, f"{place}.rate.tenant", f"give it {TENANT_LABEL}, or leave it out")
+        if rate is not None and rate.identity and route.allow.public and not (rate.client or rate.all):
+            message = "whoever comes without identity isn't counted here, and the route is public"
+            yield Problem(message, f"{place}.rate.identity", "add client")
+
+
+def _touches(application: schema.Application, route: schema.Route) -> bool:
+    """Whether its requests belong to a customer."""
+    is_fixed = route.tenant is not None or application.tenant is not None
+    return is_fixed or application.host.startswith(TENANT_LABEL) or route.path.has_tenant
 
 
 # Paths.
@@ -320,6 +341,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _hosts,
     _fixed_tenants,
     _details,
+    _rates,
     _reserved_paths,
     _overlaps,
     _beside_tenants,

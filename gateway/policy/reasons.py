@@ -40,6 +40,7 @@ class Reason(StrEnum):
     TOO_SLOW = "too-slow"
     OVERLOADED = "overloaded"
     MAINTENANCE = "maintenance"
+    RATE = "rate"
 
     STORE = "store"
     JOURNAL = "journal"
@@ -93,6 +94,7 @@ PUBLISHED: Mapping[Reason, str] = MappingProxyType(
         Reason.CROSS_ORIGIN: "A browser sent the request from another origin, which the application does not list.",
         Reason.OVERLOADED: "The gateway, or the application's pool of connections, is at a limit.",
         Reason.MAINTENANCE: "The application is being worked on, as the policy says; it was not asked.",
+        Reason.RATE: "A rate is used up: of the route, of its application, or of a client without identity.",
         Reason.STORE: "The store could not be read in time, so the identity is unknown.",
         Reason.JOURNAL: "The decision could not be recorded in time.",
         Reason.FAULT: "The gateway failed in a way that it did not foresee.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gateway.policy.endpoints import Upstream
 from gateway.policy.path import Encoded, fold
 from gateway.policy.pattern import Pattern, Segment, Wild
+from gateway.policy.rates import RateLimit
 from gateway.policy.restrict import Restriction
 from gateway.policy.rules import Rule, Step
 from gateway.policy.terms import Terms
@@ -33,6 +34,8 @@ class Route:
     """None: public."""
     why: str | None
     restrictions: tuple[Restriction, ...]
+    limits: tuple[RateLimit, ...]
+    """Rates, its application's among them."""
     is_isolated: bool
     """Whether connections to the application that it uses serve one customer only."""
     terms: Terms

@@ -36,6 +36,7 @@ from gateway.policy.endpoints import (
 from gateway.policy.headers import parse_request_header, parse_response_header, parse_value
 from gateway.policy.path import Encoded
 from gateway.policy.pattern import Pattern, Segment, parse_added, parse_pattern, parse_prefix
+from gateway.policy.rates import Counted, Rate, RateLimit, parse_rate
 from gateway.policy.reasons import DECIDED, Reason, Verdict
 from gateway.policy.values import (
     RequestLine,
@@ -171,6 +172,25 @@ class Allow(Section):
         return self
 
 
+class Rates(Section):
+    """How many requests are let through, and for each of whom that is counted."""
+
+    client: Annotated[Rate, _read(parse_rate)] | None = None
+    identity: Annotated[Rate, _read(parse_rate)] | None = None
+    tenant: Annotated[Rate, _read(parse_rate)] | None = None
+    all: Annotated[Rate, _read(parse_rate)] | None = None
+
+    @validates_model(mode="after")
+    def _says_something(self) -> Self:
+        if not self.limits(""):
+            raise ValueError("an empty rate limits nothing: give client, identity, tenant or all")
+        return self
+
+    def limits(self, scope: str) -> tuple[RateLimit, ...]:
+        rates: dict[Counted, Rate | None] = {counted: getattr(self, counted) for counted in Counted}
+        return tuple(RateLimit(scope, counted, rate) for counted, rate in rates.items() if rate is not None)
+
+
 RequestHeader = Annotated[str, _read(parse_request_header)]
 ResponseHeader = Annotated[str, _read(parse_response_header)]
 HeaderValue = Annotated[str, _read(parse_value)]
@@ -258,6 +278,7 @@ class Route(Carried):
     restrict: Restrict | None = None
     encoded: Items[Encoded] = ()
     """Which of `%2F`, `%5C` and `;` the route takes."""
+    rate: Rates | None = None
     isolate: Literal["tenant"] | None = None
     """Connections to the application that carry such requests serve one customer only."""
 
@@ -298,6 +319,8 @@ class Application(Carried):
     tenant: Annotated[str, _read(parse_tenant)] | None = None
     case: Literal["exact", "fold"] = "exact"
     restrict: Restrict | None = None
+    rate: Rates | None = None
+    """Of all its routes together."""
     cors: Cors | None = None
     origins: Items[Annotated[str, _read(parse_origin)]] = ()
     """Other origins whose pages may send requests that carry a cookie and change state, or open a WebSocket."""

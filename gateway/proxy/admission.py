@@ -1,8 +1,9 @@
-"""How much of a worker people without an identity may have: so that one of them, or all of them, can't stop the rest.
+"""How much of a worker one client, one identity or all strangers may have: so that none of them can stop the rest.
 
 Law: whoever is signed in is never refused because of strangers: these get at most `ALL_STRANGERS` of the exchanges,
-and one client (an IPv4 address, or the /64 of an IPv6 one) at most `ONE_CLIENT` of them and `ONE_CLIENTS_CONNECTIONS`
-of the connections. An address only ever narrows.
+and one client (an IPv4 address, or the /64 of an IPv6 one) `ONE_CLIENT` of them and `ONE_CLIENTS_CONNECTIONS` of the
+connections, unless the settings say otherwise. One identity, from wherever it comes, uses connections as many as
+`ONE_IDENTITY` of the exchanges. An address only ever narrows.
 """
 
 from collections import Counter
@@ -13,6 +14,8 @@ ALL_STRANGERS = 0.75
 ONE_CLIENT = 0.125
 """Enough for a school behind one address: what strangers ask for takes milliseconds."""
 ONE_CLIENTS_CONNECTIONS = 0.25
+ONE_IDENTITY = 0.25
+"""Enough for a program with many requests at once; a browser makes six connections to a host."""
 
 
 class Shares:

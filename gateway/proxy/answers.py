@@ -17,7 +17,6 @@ from gateway.identity.handover import seal_request, surplus_nonces
 from gateway.policy.decide import Decision
 from gateway.policy.reasons import Reason, Verdict
 from gateway.proxy import hygiene
-from gateway.proxy.admission import prefix_of
 from gateway.proxy.refusals import (
     CLEAR_COOKIES,
     HTTP_PHRASES,
@@ -86,7 +85,7 @@ def answer(
         notice, lines = cookies_notice(refusal, request_id), (CLEAR_COOKIES,)
     else:
         notice = notice_of(refusal, request_id, sign_in, missing)
-    _send_notice(exchange, notice, lines)
+    _send_notice(exchange, notice, [*lines, *refusal.lines])
 
 
 def _is_for_its_cookies(exchange: "Exchange", refusal: Refusal) -> bool:
@@ -119,7 +118,7 @@ async def _record(
     """In full or in a count, see the law. Raises JournalUnavailable."""
     service, purse = exchange.service, None
     if exchange.principal.is_anonymous:
-        network = prefix_of(exchange.connection.address)
+        network = exchange.connection.network
         purse = service.budget.purse(network, service.clock.monotonic())
         if purse is None:
             service.count_surplus(exchange, reason, network)

@@ -6,14 +6,17 @@ is looked at only when the last exchange has ended; at most one head is read ahe
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.foundation.addresses import Address, parse_address
+from gateway.foundation.principal import ANONYMOUS, Principal
 from gateway.http1 import limits
 from gateway.http1.parser import END_OF_HEAD
 from gateway.proxy.admission import prefix_of
 from gateway.proxy.exchange import Exchange, handle, refuse_late
 from gateway.proxy.heads import HeadMemory
+from gateway.proxy.rates import Place
 from gateway.proxy.ruling import Ruling
 from gateway.proxy.stream import Wire
 from gateway.proxy.tls import server_name
@@ -46,8 +49,13 @@ class ClientConnection(Wire):
         """Of a request that has begun to come, in the loop's time. `deadline` is that of everything else."""
         self.is_late = False
         """It has passed."""
-        self._counts_for = ""
+        self.network = ""
+        """What it counts for as a client."""
         self.heads = HeadMemory(service.memory, None)
+        self.holder: Principal = ANONYMOUS
+        """Who is counted as using it."""
+        self.as_client: Place | None = None
+        """Where what strangers ask for on it is counted."""
         self.ruling: Ruling | None = None
         """The last allow of this connection."""
         self._task: asyncio.Task[None] | None = None
@@ -62,15 +70,17 @@ class ClientConnection(Wire):
         self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
         self.heads = HeadMemory(self.service.memory, server_name(transport.get_extra_info("ssl_object")))
         self.last_used = self.loop.time()
-        self._counts_for = prefix_of(self.address)
-        self.service.clients.enter(self._counts_for)
+        self.network = prefix_of(self.address)
+        self.service.clients.enter(self.network)
         self.service.connections.add(self)
         self._task = self.loop.create_task(self._serve())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.service.connections.discard(self)
-        self.service.clients.leave(self._counts_for)
+        self.service.clients.leave(self.network)
+        if not self.holder.is_anonymous:
+            self.service.holders.leave(self.holder.id)
         if self._task is not None and self.exchange is not None:
             self._task.cancel()
 
@@ -78,6 +88,19 @@ class ClientConnection(Wire):
         """For a drain: between two requests nothing is lost by closing."""
         if self.exchange is None and not self.buffer:
             self.transport.close()
+
+    def is_lent_to(self, principal: Principal) -> bool:
+        """Count it for who uses it, if they may have another. On one connection there is one exchange at a time, so
+        this bounds those too; and it costs a comparison where nobody new comes."""
+        holders = self.service.holders
+        if principal.id != self.holder.id:
+            if holders.is_over(principal.id, inf, self.service.identity_connections):
+                return False
+            holders.enter(principal.id)
+            if not self.holder.is_anonymous:
+                holders.leave(self.holder.id)
+        self.holder = principal
+        return True
 
     def hurry(self) -> None:
         """The sweep's verdict: what has begun did not go on in time. Who waits for it is woken, and says so."""

@@ -24,8 +24,7 @@ from gateway.policy.endpoints import Upstream
 from gateway.policy.match import Match
 from gateway.policy.reasons import Reason
 from gateway.policy.routes import Application
-from gateway.proxy import answers
-from gateway.proxy.admission import prefix_of
+from gateway.proxy import answers, shares
 from gateway.proxy.body import ClientGone, Reply, RequestBody, TooLarge, TooSlow
 from gateway.proxy.forward import forward, forward_within
 from gateway.proxy.glimpse import glimpse
@@ -89,8 +88,12 @@ async def handle(exchange: "Exchange") -> None:
             return await answers.refuse(exchange, Refusal(Reason.MAINTENANCE, 503, words=ruling.terms.maintenance))
         if request.body_bytes and request.body_bytes > exchange.most_body_bytes:
             return await answers.refuse(exchange, Refusal(Reason.TOO_LARGE, 413))
-        if principal.is_anonymous and not exchange.enter_as_stranger():
-            return await answers.refuse(exchange, Refusal(Reason.OVERLOADED, 429))
+
+        # Its share of what many want.
+        if principal.is_anonymous or ruling.limits or exchange.connection.holder is not principal:
+            refusal = shares.claim(exchange, ruling)
+            if refusal is not None:
+                return await answers.refuse(exchange, refusal)
 
         # From here on the decision is made again when authority changes, also while we wait.
         service.live.running.add(exchange)
@@ -287,15 +290,6 @@ class Exchange:
             return None
         permissions, tenant = self.decided.decision.permissions, self.decided.match.tenant
         return self.service.signer.assertion(self.principal, self.application.name, tenant, permissions)
-
-    def enter_as_stranger(self) -> bool:
-        """Take one of the places that there are for people without an identity; `finish` gives it back."""
-        client = prefix_of(self.connection.address)
-        if not self.service.admits_stranger(client):
-            return False
-        self.stranger = client
-        self.service.strangers.enter(client)
-        return True
 
     # Records and counts.
 

@@ -20,6 +20,10 @@ class Refusal:
     detail: str = ""
     words: str = ""
     """What the visitor is told in place of the usual text."""
+    retry_seconds: int = 2
+    """What a 429 or 503 says of when to try again."""
+    lines: tuple[bytes, ...] = ()
+    """Headers of its own."""
 
 
 STATUS: dict[Reason, tuple[int, str, str]] = {
@@ -47,6 +51,7 @@ STATUS: dict[Reason, tuple[int, str, str]] = {
     Reason.TOO_SLOW: (408, "Too slow", "The request did not come in time. What you asked for was not done."),
     Reason.OVERLOADED: (503, "Busy", "Too much is going on. Please try again in a moment."),
     Reason.MAINTENANCE: (503, "Closed for maintenance", "This application is being worked on."),
+    Reason.RATE: (429, "Too many requests", "You have asked for this too often. Please try again later."),
     Reason.STORE: (
         503,
         "Temporarily unavailable",
@@ -110,11 +115,15 @@ class Notice:
     """Where to sign in, or to give a fresh code; empty if that would not help."""
     missing: str = ""
     """The permission that was missing."""
+    retry_seconds: int = 2
 
 
 def notice_of(refusal: Refusal, request_id: str, sign_in: str = "", missing: str = "") -> Notice:
     title, text = BY_STATUS.get(refusal.status) or STATUS[refusal.reason][1:]
-    return Notice(refusal.status, title, refusal.words or text, request_id, refusal.reason.value, sign_in, missing)
+    words = refusal.words or text
+    return Notice(
+        refusal.status, title, words, request_id, refusal.reason.value, sign_in, missing, refusal.retry_seconds
+    )
 
 
 def cookies_notice(refusal: Refusal, request_id: str) -> Notice:
@@ -138,7 +147,8 @@ def render(notice: Notice, *, as_page: bool) -> tuple[list[bytes], bytes]:
     elif notice.status == 401:
         lines.append(b"WWW-Authenticate: Bearer")
     if notice.status in (429, 503):
-        lines.append(b"Retry-After: %d" % (MAINTENANCE_SECONDS if notice.reason == Reason.MAINTENANCE else 2))
+        seconds = MAINTENANCE_SECONDS if notice.reason == Reason.MAINTENANCE else notice.retry_seconds
+        lines.append(b"Retry-After: %d" % seconds)
     return lines, body
 
 

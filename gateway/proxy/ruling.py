@@ -13,6 +13,7 @@ from gateway.policy.decide import Decision, Question, decide
 from gateway.policy.reasons import Verdict
 from gateway.policy.terms import USUAL, Terms
 from gateway.proxy.hygiene import Request
+from gateway.proxy.rates import Place
 
 if TYPE_CHECKING:
     from gateway.proxy.service import Counters, Snapshot
@@ -31,9 +32,11 @@ class Ruling:
         "head_until",
         "is_allow",
         "is_tenant_known",
+        "limits",
         "made_at",
         "match",
         "partition",
+        "places",
         "principal",
         "record",
         "request",
@@ -53,6 +56,9 @@ class Ruling:
         """Whose connections to the application it may use."""
         self.terms: Terms = USUAL if self.match.route is None else self.match.route.terms
         """How it is carried to the application."""
+        self.limits = self.match.route.limits if self.match.route is not None else ()
+        self.places: list[Place] | None = None
+        """Where it is counted for them."""
         self.record = b""
         """What the records of all these decisions share (`events.ruling`)."""
         self.head = b""

@@ -22,11 +22,13 @@ from gateway.metrics import Metrics
 from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
 from gateway.policy.origins import cross_origin
+from gateway.policy.rates import Counted, Rate, RateLimit, Unit
 from gateway.policy.reasons import Reason
-from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, Shares
+from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, ONE_IDENTITY, Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.live import Live, Running
+from gateway.proxy.rates import Rates
 from gateway.proxy.ruling import Ruling
 from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
@@ -82,9 +84,17 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """Of one worker. None: a share of the whole."""
+
     connections: int
     exchanges: int
     body_bytes: int
+    client_connections: int | None = None
+    client_exchanges: int | None = None
+    """Of strangers."""
+    identity_connections: int | None = None
+    stranger_requests: int = 20_000
+    """Of one client, each minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,7 @@ class Service:
     entropy: Entropy
     timeouts: Timeouts
     limits: Limits
+    rates: Rates
 
     def __post_init__(self) -> None:
         self.memory = LineMemory()
@@ -116,6 +127,8 @@ class Service:
         self.strangers = Shares()
         self.clients = Shares()
         """Open connections."""
+        self.holders = Shares()
+        """The same, of those who are signed in."""
         self.budget = budget.Budget(self.clock.monotonic())
         self.surplus = budget.Surplus()
         self._reserved: Counter[str] = Counter()
@@ -129,12 +142,24 @@ class Service:
 
     def admits_stranger(self, client: str) -> bool:
         most = self.limits.exchanges
-        return not self.strangers.is_over(client, most * ALL_STRANGERS, max(1, most * ONE_CLIENT))
+        each = self.limits.client_exchanges or max(1, most * ONE_CLIENT)
+        return not self.strangers.is_over(client, most * ALL_STRANGERS, each)
 
     def has_room(self, client: str) -> bool:
         """For another connection of this client."""
         most = self.limits.connections
-        return not self.clients.is_over(client, most, max(1, most * ONE_CLIENTS_CONNECTIONS))
+        each = self.limits.client_connections or max(1, most * ONE_CLIENTS_CONNECTIONS)
+        return not self.clients.is_over(client, most, each)
+
+    @property
+    def identity_connections(self) -> float:
+        """How many one person or service account may use."""
+        return self.limits.identity_connections or max(1, self.limits.exchanges * ONE_IDENTITY)
+
+    @property
+    def strangers_limit(self) -> RateLimit:
+        """What one client without identity has let through: the same object as long as the settings are."""
+        return _strangers_limit(self.limits.stranger_requests)
 
     def may_use_reserve(self, ruling: Ruling) -> bool:
         """Whether this may still be recorded on a full disk."""
@@ -301,6 +326,11 @@ class Service:
                 running.cut_reason = running.cut_reason or "restart"
                 if running.on_cut is not None:
                     running.on_cut(SERVICE_RESTART)
+
+
+@lru_cache(maxsize=4)
+def _strangers_limit(requests: int) -> RateLimit:
+    return RateLimit("strangers", Counted.CLIENT, Rate(requests, Unit.minute))
 
 
 @lru_cache(maxsize=4096)

@@ -22,6 +22,7 @@ from gateway.foundation.entropy import Entropy, SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyfiles import Keyring
 from gateway.identity.tokens import jwks
+from gateway.proxy import rates
 from gateway.proxy.tls import Certificate, client_context
 from gateway.supervisor import activation
 from gateway.supervisor.build import KEEPER_SOCKET, PORTAL_SOCKET, Configuration
@@ -69,6 +70,7 @@ class Equipment:
             who = identities(settings)
             listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir, who))}
             listening |= _listen_to_clients(settings, stack)
+            listening["rates"] = stack.enter_context(os.fdopen(rates.create(worker_count(settings)), "rb"))
             # Workers connect to the portal, by the group of the folder; and to the keeper, who gives commands.
             portal_mode = 0o600 if who is None else 0o660
             listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
@@ -98,7 +100,8 @@ class Equipment:
         """
         match seat.role:
             case "worker":
-                return {name: self._listening[f"{name}/{seat.index}"].fileno() for name in ("https", "http")}
+                sockets = {name: self._listening[f"{name}/{seat.index}"].fileno() for name in ("https", "http")}
+                return {**sockets, "rates": self._listening["rates"].fileno()}
             case "portal":
                 return {"portal": self._listening["portal"].fileno()}
             case "keeper":

@@ -19,6 +19,7 @@ from gateway.proxy.admission import Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.health import HealthChecks
 from gateway.proxy.listener import ONE_CLIENTS_REDIRECTS, REDIRECTS, Listener, Redirecting
+from gateway.proxy.rates import Rates
 from gateway.proxy.service import Keys, Limits, Service, Timeouts
 from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
 from gateway.proxy.upstreams import Upstreams
@@ -89,12 +90,25 @@ class Worker(Child):
             clock=self.clock,
             entropy=self.entropy,
             timeouts=self._timeouts(),
-            limits=Limits(settings.limits.connections, settings.limits.requests, settings.limits.body),
+            limits=self._limits(),
+            rates=Rates(self.descriptors["rates"], int(self.seat.partition("-")[2]), self.clock),
         )
 
     def _signer(self) -> AssertionSigner:
         issuer = self.settings.origin(self.settings.login_host)
         return AssertionSigner(self.keys("assertion"), issuer, self.clock, self.entropy)
+
+    def _limits(self) -> Limits:
+        limits = self.settings.limits
+        return Limits(
+            connections=limits.connections,
+            exchanges=limits.requests,
+            body_bytes=limits.body,
+            client_connections=limits.client_connections,
+            client_exchanges=limits.client_requests,
+            identity_connections=limits.identity_connections,
+            stranger_requests=limits.strangers,
+        )
 
     def _timeouts(self) -> Timeouts:
         timeouts, body_rate = self.settings.timeouts, self.settings.limits.body_rate
@@ -150,7 +164,7 @@ class Worker(Child):
         service.keys = Keys(self.keys("hand-over"))
         self._reader.seals = Seals(self.keys("seal"))
         service.timeouts = self._timeouts()
-        service.limits = Limits(settings.limits.connections, settings.limits.requests, settings.limits.body)
+        service.limits = self._limits()
         self._directory.idle_seconds = settings.sessions.idle
         self._directory.session_keys = self.keys("session")
         service.snapshot = self.configuration.snapshot(self.version)

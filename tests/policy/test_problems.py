@@ -41,6 +41,19 @@ PATHS: list[tuple[list[tuple[str, R]], str | None, str]] = [
     # Fixed to one customer.
     ([("/t/{tenant}/x", {"tenant": "acme"})], at(0), "not both|that tenant only"),
     ([("/acme", {"tenant": "acme"}), ("/other", {"tenant": "other"})], None, ""),
+    # Rates that nobody would be counted for.
+    ([("/a", {"rate": {"tenant": "1/day"}})], at(0, "rate.tenant"), "belongs to a customer"),
+    (
+        [("/t/{tenant}", {"rate": {"tenant": "1/day"}}), ("/acme", {"tenant": "acme", "rate": {"tenant": "1/day"}})],
+        None,
+        "",
+    ),
+    (
+        [("/a", {"allow": "public", "why": "a test", "rate": {"identity": "1/day"}})],
+        at(0, "rate.identity"),
+        "the route is public",
+    ),
+    ([("/a", {"allow": "public", "why": "a test", "rate": {"identity": "1/day", "client": "1/day"}})], None, ""),
     # Routes that can't match.
     ([("/.gateway/x", {})], at(0), "gateway's own"),
     ([("/.gateway", {})], at(0), "gateway's own"),

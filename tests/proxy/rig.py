@@ -38,8 +38,10 @@ from gateway.policy.compile import compile_policy
 from gateway.policy.match import Policy
 from gateway.policy.own import own_application
 from gateway.policy.schema import PolicyFile
+from gateway.proxy import rates
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.listener import Listener
+from gateway.proxy.rates import Rates
 from gateway.proxy.service import Keys, Limits, Service, Snapshot, Timeouts
 from gateway.proxy.tls import client_context
 from gateway.proxy.upstreams import Upstreams
@@ -281,7 +283,7 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
     await portal.start(str(state_dir / "portal.sock"))
     seals = Seals(keys["seal"])
     store, reader = Store.open("sqlite", state_dir, seals), Reader.open("sqlite", state_dir, seals)
-    metrics = Metrics()
+    metrics, table = Metrics(), rates.create(1)
     directory = Directory(reader, keys["session"], clock, metrics, idle_seconds=IDLE)
     limits = JournalLimits(commit_interval=0.0, segment_bytes=1 << 18)
     journal = Journal(state_dir, "worker-0", "node", clock=clock, entropy=entropy, limits=limits, files=disk)
@@ -300,8 +302,10 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
         clock=clock,
         entropy=entropy,
         timeouts=Timeouts(head=10.0, idle=60.0, body=30.0, upstream_head=20.0, body_rate=500.0),
-        limits=Limits(connections=100, exchanges=50, body_bytes=64 << 20),
+        limits=Limits(connections=100, exchanges=50, body_bytes=64 << 20, identity_connections=50),
+        rates=Rates(table, 0, clock),
     )
+    os.close(table)
     listening = socket.create_server(("127.0.0.1", 0))
     listener = Listener(loop, listening, lambda: ClientConnection(service), None, service.has_room)
     listener.start()

@@ -190,9 +190,11 @@ def test_every_seat_has_sockets_of_its_own(equipment):
     assert {name: set(sockets) for name, sockets in given.items()} == {
         "keeper": {"ops", "keeper", "lock"},
         "portal": {"portal"},
-        "worker-0": {"https", "http"},
-        "worker-1": {"https", "http"},
+        "worker-0": {"https", "http", "rates"},
+        "worker-1": {"https", "http", "rates"},
     }
+    # But for the table that all workers count in.
+    assert given["worker-0"].pop("rates") == given["worker-1"].pop("rates")
     descriptors = [descriptor for sockets in given.values() for descriptor in sockets.values()]
     assert len(set(descriptors)) == len(descriptors)
     for descriptor in descriptors:
