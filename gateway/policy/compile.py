@@ -6,8 +6,10 @@ from typing import Literal, TypeVar
 
 from gateway.foundation.durations import format_duration
 from gateway.foundation.errors import InvalidFile
+from gateway.foundation.secret import Secret
 from gateway.policy import schema
 from gateway.policy.endpoints import CLIENTS_HOST, TENANT_LABEL, UPSTREAMS_HOST
+from gateway.policy.headers import NOT_HERE
 from gateway.policy.match import Policy
 from gateway.policy.problems import RESERVED_PREFIX, Draft, problems_of
 from gateway.policy.rates import Counted, RateLimit
@@ -140,12 +142,18 @@ def _destination(application: schema.Application, levels: tuple[schema.Carried, 
 
 def _header_rules(levels: list[schema.RequestRules] | list[schema.ResponseRules]) -> HeaderRules:
     """The last of them counts for each name."""
-    lines: dict[bytes, bytes] = {}
+    said: dict[bytes, tuple[str, str | Secret[str]] | None] = {}
     for rules in levels:
-        lines |= {name.lower().encode("ascii"): b"" for name in rules.remove}
-        for name, value in rules.given.items():
-            lines[name.lower().encode("ascii")] = f"{name}: {value}".encode("ascii")
-    return HeaderRules(frozenset(lines), tuple(line for line in lines.values() if line))
+        said |= {name.lower().encode("ascii"): None for name in rules.remove}
+        said |= {name.lower().encode("ascii"): (name, value) for name, value in rules.given.items()}
+    given = {name: what for name, what in said.items() if what is not None}
+    # Without its secret none is forwarded, the client's own least of all.
+    lines = tuple(_line(name, value) for name, value in given.values() if value != NOT_HERE)
+    return HeaderRules(frozenset(said), lines, frozenset(given))
+
+
+def _line(name: str, value: str | Secret[str]) -> bytes:
+    return f"{name}: {value.reveal() if isinstance(value, Secret) else value}".encode("ascii")
 
 
 def _limits(application: schema.Application, section: schema.Route, route_id: str) -> tuple[RateLimit, ...]:

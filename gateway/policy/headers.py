@@ -5,6 +5,9 @@ same lists clean what clients and applications send (`proxy.hygiene`). Names are
 """
 
 import re
+from collections.abc import Callable
+
+from gateway.foundation.secret import Secret
 
 HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -81,6 +84,24 @@ def _name(text: str) -> bytes:
     if name in _COOKIES:
         raise ValueError(f"{text!r} can't be ruled: {_COOKIES[name]}")
     return name
+
+
+SecretOf = Callable[[str, str], str]
+"""What there is at a place: `file` and a path, or `env` and a name. Raises ValueError, which does not repeat it."""
+NOT_HERE = Secret("")
+"""A secret that this process is not given: it forwards nothing."""
+
+
+def value_of(written: object, secret_of: SecretOf | None) -> str | Secret[str]:
+    """A value as it is written: a text, or where its secret is. Raises ValueError with a message for the user."""
+    if isinstance(written, str):
+        return parse_value(written)
+    if not isinstance(written, dict) or len(written) != 1 or not written.keys() <= {"file", "env"}:
+        raise ValueError("must be a text (put it in quotes), or one place of a secret: {file: …} or {env: …}")
+    ((kind, place),) = written.items()
+    if not isinstance(place, str) or not place:
+        raise ValueError(f"{kind}: needs a text: {{file: /etc/btb/orders-password}}, or {{env: NAME}}")
+    return NOT_HERE if secret_of is None else Secret(parse_value(secret_of(kind, place)))
 
 
 def parse_value(text: str) -> str:

@@ -17,12 +17,14 @@ from pydantic import (
     PlainValidator,
     Strict,
     StringConstraints,
+    ValidationInfo,
 )
 from pydantic import model_validator as validates_model
 
 from gateway.foundation.addresses import Address, Network, parse_address
 from gateway.foundation.durations import parse_duration
 from gateway.foundation.principal import CredentialKind, Grant
+from gateway.foundation.secret import Secret
 from gateway.foundation.sizes import parse_size
 from gateway.policy.endpoints import (
     CLIENTS_HOST,
@@ -33,7 +35,7 @@ from gateway.policy.endpoints import (
     parse_origin,
     parse_upstream,
 )
-from gateway.policy.headers import parse_request_header, parse_response_header, parse_value
+from gateway.policy.headers import parse_request_header, parse_response_header, parse_value, value_of
 from gateway.policy.path import Encoded
 from gateway.policy.pattern import Pattern, Segment, parse_added, parse_pattern, parse_prefix
 from gateway.policy.rates import Counted, Rate, RateLimit, parse_rate
@@ -193,7 +195,14 @@ class Rates(Section):
 
 RequestHeader = Annotated[str, _read(parse_request_header)]
 ResponseHeader = Annotated[str, _read(parse_response_header)]
-HeaderValue = Annotated[str, _read(parse_value)]
+
+
+def _header_value(written: object, info: ValidationInfo) -> str | Secret[str]:
+    return value_of(written, (info.context or {}).get("secret_of"))
+
+
+HeaderValue = Annotated[str | Secret[str], PlainValidator(_header_value)]
+Text = Annotated[str, _read(parse_value)]
 
 
 class Rules(Section):
@@ -209,17 +218,18 @@ class Rules(Section):
             raise ValueError("no rules: give set or remove")
         return self
 
-    given: Mapping[str, str]
+    given: Mapping[str, str | Secret[str]]
     remove: tuple[str, ...]
 
 
 class RequestRules(Rules):
     given: dict[RequestHeader, HeaderValue] = Field(alias="set", default_factory=dict)
+    """A value can be a secret: `context["secret_of"]` says what is there (`headers.SecretOf`)."""
     remove: Items[RequestHeader] = ()
 
 
 class ResponseRules(Rules):
-    given: dict[ResponseHeader, HeaderValue] = Field(alias="set", default_factory=dict)
+    given: dict[ResponseHeader, Text] = Field(alias="set", default_factory=dict)
     remove: Items[ResponseHeader] = ()
 
 

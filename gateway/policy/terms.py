@@ -66,6 +66,8 @@ class HeaderRules:
     """Lower case: their lines don't pass."""
     lines: tuple[bytes, ...] = ()
     """Added after the others."""
+    given: frozenset[bytes] = frozenset()
+    """Those of `names` that are set and not removed, also where the value is not known: a secret of another process."""
 
     def __repr__(self) -> str:
         return f"<HeaderRules {len(self.names)} names, {len(self.lines)} set>"
@@ -122,8 +124,7 @@ class Terms:
 
 
 def _ruled(rules: HeaderRules) -> str:
-    given = {line.partition(b":")[0].lower() for line in rules.lines}
-    words = [("sets " if name in given else "removes ") + name.decode("ascii") for name in sorted(rules.names)]
+    words = [("sets " if name in rules.given else "removes ") + name.decode("ascii") for name in sorted(rules.names)]
     return ", ".join(words)
 
 

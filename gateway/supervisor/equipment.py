@@ -51,6 +51,7 @@ class Equipment:
         keyring: Keyring,
     ) -> None:
         self._settings, self._sockets, self._listening, self._who = configuration.settings, sockets, listening, who
+        self._header_secrets = configuration.header_secrets
         self.slots = worker_count(self._settings)
         self._clock: Clock = SystemClock()
         self._entropy: Entropy = SystemEntropy()
@@ -120,6 +121,8 @@ class Equipment:
             given["certificates"] = [
                 {"chain": each.chain.decode(), "private_key": each.private_key.decode()} for each in self._certificates
             ]
+        if role == "worker":
+            given["header_secrets"] = {place: secret.reveal() for place, secret in self._header_secrets.items()}
         if role == "worker" and self._upstream_certificate is not None:
             own = self._upstream_certificate
             given["upstream_certificate"] = {"chain": own.chain.decode(), "private_key": own.private_key.decode()}
@@ -156,11 +159,15 @@ class Equipment:
         return [asdict(each) for each in self._keyring.listing()]
 
     def hide_secrets(self, environment: dict[str, str], role: Role) -> None:
-        """The master key from all, and what witnesses ask for from all but the keeper."""
+        """The master key and what applications are told from all, what witnesses ask for from all but the keeper."""
         tokens = [] if role == "keeper" else [each.token for each in self._settings.audit.witnesses]
         for source in (self._settings.master_key, *tokens):
             if source is not None and source.env is not None:
                 environment.pop(source.env, None)
+        for place in self._header_secrets:
+            kind, _, name = place.partition(":")
+            if kind == "env":
+                environment.pop(name, None)
 
     def _read_certificates(self, configuration: Configuration) -> list[Certificate]:
         settings = configuration.settings

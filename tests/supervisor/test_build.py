@@ -130,6 +130,77 @@ def test_a_child_refuses_what_no_master_would_send(place, name, text):
         from_message({**place.configuration().as_message(), name: text})
 
 
+# Secrets that applications are told.
+
+SET = "    request_headers: {set: {X-Key: {env: BTB_ORDERS}, Authorization: {file: orders-password}}}\n    routes:"
+
+
+@pytest.fixture
+def telling(place, monkeypatch):
+    place.edit(place.policy_path, "    routes:", SET)
+    (place.folder / "orders-password").write_text("Basic canary\n")
+    (place.folder / "orders-password").chmod(0o600)
+    monkeypatch.setenv("BTB_ORDERS", "canary-of-the-environment")
+    return place
+
+
+def told(policy):
+    return policy.applications["orders"].terms.request.lines
+
+
+@pytest.mark.requirement("ASVS 13.3.1")
+def test_a_secret_is_read_where_the_policy_says(telling):
+    configuration = telling.configuration()
+    assert told(configuration.policy) == (b"X-Key: canary-of-the-environment", b"Authorization: Basic canary")
+    assert "canary" not in f"{configuration!r}{configuration.policy.applications['orders']!r}"
+    assert "canary" not in json.dumps(configuration.as_message())
+
+
+def test_a_child_takes_the_secrets_that_were_checked_if_it_is_given_them(telling):
+    configuration = telling.configuration()
+    message = json.loads(json.dumps(configuration.as_message()))
+    given = {place: secret.reveal() for place, secret in configuration.header_secrets.items()}
+    (telling.folder / "orders-password").unlink()
+    assert told(from_message({**message, "header_secrets": given}).policy) == told(configuration.policy)
+    bare = from_message(message).policy
+    assert (told(bare), bare.applications["orders"].terms.request.names) == ((), {b"x-key", b"authorization"})
+    with pytest.raises(InvalidFile, match="not handed on"):
+        from_message({**message, "header_secrets": {}})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda path: path.unlink(), "can't be read"),
+        (lambda path: path.chmod(0o644), "open to every user"),
+        (lambda path: path.write_text(""), "is empty"),
+        (lambda path: path.write_text("canary\r\nX-Gateway-User: root"), "no value of a header"),
+        (lambda path: path.write_text("canary é"), "other characters"),
+        (lambda path: path.write_bytes(b"canary\0"), "no value of a header"),
+    ],
+)
+def test_a_secret_that_can_t_be_told_is_a_problem_at_its_place(telling, spoil, complaint):
+    spoil(telling.folder / "orders-password")
+    (problem,) = problems_of(telling)
+    assert problem.line == lines(telling, "X-Key")
+    assert complaint in problem.message
+    assert "canary" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "place_of",
+    ["{}", "{file: a, env: B}", "{file: ''}", "{env: 5}", "{env: 'a b'}", "{vault: a}", "[file]", "5", "null"],
+)
+def test_a_place_is_one_file_or_one_variable(place, place_of):
+    place.edit(
+        place.policy_path,
+        "    routes:",
+        SET.replace("{env: BTB_ORDERS}, Authorization: {file: orders-password}", place_of),
+    )
+    (problem,) = problems_of(place)
+    assert problem.line == lines(place, "X-Key")
+
+
 # Problems.
 
 

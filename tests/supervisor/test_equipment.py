@@ -142,6 +142,20 @@ def test_the_master_key_is_in_no_environment(place):
         del os.environ["BTB_KEY"]
 
 
+@pytest.mark.requirement("ASVS 13.3.2")
+def test_what_applications_are_told_is_given_to_workers_alone(place, monkeypatch):
+    rules = "    request_headers: {set: {X-Key: {env: BTB_ORDERS}}}\n    routes:"
+    place.edit(place.policy_path, "    routes:", rules)
+    monkeypatch.setenv("BTB_ORDERS", "canary")
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        for role in ROLES:
+            environment = {"BTB_ORDERS": "canary"}
+            equipment.hide_secrets(environment, role)
+            assert environment == {}
+            assert ("canary" in json.dumps(equipment.for_role(role))) == (role == "worker")
+        assert equipment.for_role("worker")["header_secrets"] == {"env:BTB_ORDERS": "canary"}
+
+
 def test_a_witness_s_token_is_in_the_keeper_s_environment_alone(place):
     with place.settings_path.open("a") as settings:
         settings.write('audit: {witnesses: [{https: "https://witness.example/", token: {env: BTB_TOKEN}}]}\n')
