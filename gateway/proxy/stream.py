@@ -62,12 +62,13 @@ class Wire(asyncio.BufferedProtocol):
             self.unread()
         elif not self._reader.done():
             self._reader.set_result(None)
+        # Also while somebody is about to take them: the loop would read on, 32 times in a row.
+        if len(self.buffer) >= READ_AHEAD and not self.is_paused and not self.is_lost:
+            self.is_paused = True
+            self.transport.pause_reading()
 
     def unread(self) -> None:
         """Bytes have come that nobody waits for yet."""
-        if len(self.buffer) >= READ_AHEAD and not self.is_paused:
-            self.is_paused = True
-            self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:
         self.at_end = True

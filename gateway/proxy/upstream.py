@@ -82,8 +82,6 @@ class UpstreamConnection(Wire):
         if self.is_idle:
             # Bytes before a request could only be the answer to somebody else's (CVE-2026-71324).
             self.abort()
-        else:
-            super().unread()
 
     def eof_received(self) -> bool | None:
         super().eof_received()

@@ -50,6 +50,19 @@ async def test_reading_stops_while_nobody_reads(pair: Pair) -> None:
     assert got == 4 << 20
 
 
+async def test_reading_stops_also_while_who_waited_has_only_just_been_woken(pair: Pair) -> None:
+    """libuv reads 32 times before anybody else has a turn: a download was put together from 2 MiB, over and over."""
+    waiting = asyncio.create_task(pair.wire.more())
+    await asyncio.sleep(0)
+    pair.wire.buffer_updated(READ_AHEAD)
+    assert pair.wire.is_paused
+    assert not pair.wire.transport.is_reading()
+    assert await waiting
+    assert len(pair.wire.take()) == READ_AHEAD
+    pair.peer.sends(b"x")
+    assert await pair.wire.more()
+
+
 @pytest.mark.parametrize("end", ["closes", "resets"])
 async def test_the_end_wakes_who_waits(pair: Pair, end: str) -> None:
     waiting = asyncio.create_task(pair.wire.more())
