@@ -21,17 +21,18 @@ _TIMES = 2000
 def ratio(many: int = MANY, turns: int = 21) -> float:
     """Of the time that a decision takes with many routes, to that with few: the median of turns. Another route is asked
     for each time, so that what many take of the processor's caches counts too."""
-    few_routes, many_routes = _decision(FEW), _decision(many)
+    few_routes, many_routes = _decision(FEW, many), _decision(many, many)
     took = [(timeit.timeit(many_routes, number=_TIMES), timeit.timeit(few_routes, number=_TIMES)) for _ in range(turns)]
     return median(long / short for long, short in took)
 
 
-def _decision(routes: int) -> Callable[[], Verdict]:
+def _decision(routes: int, paths: int) -> Callable[[], Verdict]:
+    """Asked for so many paths in turn, each an object of its own, so that both ask for what is as far away."""
     policy = compile_policy(_policy(routes))
     credential = Credential("session", "ses_1")
     ada = Principal("usr_ada", "ada", "acme", frozenset({Grant("support", "acme")}), credential)
-    paths = (normalise(f"/t/acme/area-{number}/orders/7".encode()) for number in range(routes))
-    targets = cycle([path for path in paths if isinstance(path, NormalPath)])
+    normal = (normalise(f"/t/acme/area-{number % routes}/orders/7".encode()) for number in range(paths))
+    targets = cycle([path for path in normal if isinstance(path, NormalPath)])
 
     def asked() -> Verdict:
         match = policy.match(_HOST, "GET", next(targets))

@@ -1,7 +1,8 @@
 """What is promised of the gateway, beside what was measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.table import Table
 
@@ -27,19 +28,36 @@ class Figure:
         return self.value >= self.target if self.is_at_least else self.value <= self.target
 
 
-def from_rows(cpu: Mapping[str, float], p99_ms: Mapping[str, float], fdatasync_ms: float | None) -> Iterator[Figure]:
-    """Those for which the rows are there. `cpu` by the name of the row."""
-    for name, one, other, target in (
-        ("processor time of a small request, against nginx", GATEWAY, NGINX, 2.0),
-        ("… against Envoy with JWT, RBAC and access log", GATEWAY, ENVOY, 0.6),
-        ("… against nginx auth_request with the lightest server, both counted", GATEWAY, AUTH_REQUEST, 0.9),
-        ("processor time of a 10 MB download, against nginx", GATEWAY_LARGE, NGINX_LARGE, 1.0),
-    ):
-        if one in cpu and other in cpu:
-            yield Figure(name, "×", cpu[one] / cpu[other], target)
-    if GATEWAY_HALF in p99_ms and fdatasync_ms is not None:
-        target = 2 * p99_ms[NGINX_HALF] + 3 * fdatasync_ms
-        yield Figure("p99 at half of the maximum rate: 2 × nginx + 3 × fdatasync", "ms", p99_ms[GATEWAY_HALF], target)
+class Measured(Protocol):
+    """A row."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cpu_us_per_request(self) -> float: ...
+    @property
+    def p99_ms(self) -> float: ...
+
+
+def from_rows(rows: Iterable[Measured], fdatasync_ms: float | None) -> Iterator[Figure]:
+    """Those for which the rows are there."""
+    by_name = {row.name: row for row in rows}
+    for name, one, other, target in _RATIOS:
+        if {one, other} <= by_name.keys():
+            ratio = by_name[one].cpu_us_per_request / by_name[other].cpu_us_per_request
+            yield Figure(name, "×", ratio, target)
+    if GATEWAY_HALF in by_name and fdatasync_ms is not None:
+        target = 2 * by_name[NGINX_HALF].p99_ms + 3 * fdatasync_ms
+        name = "p99 at half of the maximum rate: 2 × nginx + 3 × fdatasync"
+        yield Figure(name, "ms", by_name[GATEWAY_HALF].p99_ms, target)
+
+
+_RATIOS = (
+    ("processor time of a small request, against nginx", GATEWAY, NGINX, 2.0),
+    ("… against Envoy with JWT, RBAC and access log", GATEWAY, ENVOY, 0.6),
+    ("… against nginx auth_request with the lightest server, both counted", GATEWAY, AUTH_REQUEST, 0.9),
+    ("processor time of a 10 MB download, against nginx", GATEWAY_LARGE, NGINX_LARGE, 1.0),
+)
 
 
 def idle_connection(kilobytes: float) -> Figure:

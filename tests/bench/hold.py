@@ -17,7 +17,7 @@ from tests.bench.nginx import BODY
 
 FROM_ONE_ADDRESS = 1000
 _BODY = bytes(1 << 20)
-_AT_ONCE = 32
+_AT_ONCE = 8
 """Threads, each of which waits for its answer."""
 
 

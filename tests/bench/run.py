@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
@@ -63,10 +63,13 @@ class Row:
     interpreter: str
 
 
-class Results(NamedTuple):
-    rows: list[Row]
-    figures: list[Figure]
-    fdatasync_p99_ms: float | None
+@dataclass
+class Results:
+    """So far: what was measured is shown, whatever becomes of the rest."""
+
+    rows: list[Row] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    fdatasync_p99_ms: float | None = None
     """Of this disk, if latency was measured."""
 
 
@@ -74,12 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [*(plan.name for plan in PLANS), *PARTS]
     chosen = _parse(names, arguments)
     size = Size(**{name: getattr(chosen, name) for name in Size._fields})
-    console = Console()
+    console, results, fault = Console(), Results(), ""
     try:
         _can_measure(size)
-        results = measure_all(chosen.only or names, size, console)
+        measure_all(results, chosen.only or names, size, console)
     except CannotMeasure as problem:
-        sys.exit(f"bench: {problem}")
+        fault = f"bench: {problem}"
+    if results.rows or results.figures:
+        _show(results, size, console)
+    sys.exit(fault or None)
+
+
+def _show(results: Results, size: Size, console: Console) -> None:
     write(results, BUILD)
     for table in (_table(results.rows, size), figures.table(results.figures)):
         console.print(table)
@@ -110,7 +119,8 @@ def _can_measure(size: Size) -> None:
     memory.allow_files(size.connections)
 
 
-def measure_all(names: Collection[str], size: Size, console: Console) -> Results:
+def measure_all(results: Results, names: Collection[str], size: Size, console: Console) -> None:
+    """Fills `results`. Raises CannotMeasure."""
     plans = needed(names)
     BUILD.mkdir(exist_ok=True)
     # Not in /tmp, which may be memory: a journal would be durable there at no cost.
@@ -118,14 +128,14 @@ def measure_all(names: Collection[str], size: Size, console: Console) -> Results
         tempfile.TemporaryDirectory(prefix="bench-", dir=BUILD) as folder,
         Servers(Path(folder), size.sessions) as servers,
     ):
-        turns, fdatasync = _measure_rows(plans, servers, size, console), None
+        turns = _measure_rows(plans, servers, size, console)
+        results.rows = _rows(turns)
         if "latency" in names:
-            paced, fdatasync = _measure_latency(turns, servers, size, Path(folder), console)
-            turns |= paced
-        others = list(_measure_others(names, servers, size, console))
-    rows = _rows(turns, {plan.name: plan.beside for plan in plans} | {figures.GATEWAY_HALF: figures.NGINX_HALF})
-    cpu, p99 = {row.name: row.cpu_us_per_request for row in rows}, {row.name: row.p99_ms for row in rows}
-    return Results(rows, [*figures.from_rows(cpu, p99, fdatasync), *others], fdatasync)
+            paced, results.fdatasync_p99_ms = _measure_latency(turns, servers, size, Path(folder), console)
+            results.rows += _rows(paced)
+        results.figures += figures.from_rows(results.rows, results.fdatasync_p99_ms)
+        for figure in _measure_others(names, servers, size, console):
+            results.figures.append(figure)
 
 
 def needed(names: Collection[str]) -> list[Plan]:
@@ -181,11 +191,11 @@ def _tracked(turns: Sequence[_T], what: str, console: Console) -> Iterable[_T]:
     return track(turns, what, console=console, transient=True)
 
 
-def _rows(turns: Mapping[str, list[Round]], beside: Mapping[str, str]) -> list[Row]:
-    middle = {name: _median(seen) for name, seen in turns.items()}
+def _rows(turns: Mapping[str, list[Round]]) -> list[Row]:
+    middle, beside = {name: _median(seen) for name, seen in turns.items()}, {plan.name: plan.beside for plan in PLANS}
     rows = []
     for name, seen in middle.items():
-        other = beside.get(name, name)
+        other = figures.NGINX_HALF if name in (figures.GATEWAY_HALF, figures.NGINX_HALF) else beside[name]
         ratio = round(seen.cpu_us_per_request / middle[other].cpu_us_per_request, 3)
         rows.append(Row(name, **asdict(seen), ratio_to_nginx=ratio, compared_with=other, interpreter=_interpreter()))
     return rows

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.bench import chrome, figures, load, run
 from tests.bench.load import Round
 from tests.bench.rows import PLANS
-from tests.bench.run import PARTS, Size
+from tests.bench.run import PARTS, Results, Row, Size
 from tests.bench.running import CannotMeasure
 from tests.bench.servers import Servers
 
@@ -33,7 +33,8 @@ def test_the_request_has_a_browsers_19_headers() -> None:
 def test_every_row_and_every_figure_is_measured(tmp_path: Path) -> None:
     names = {plan.name for plan in PLANS} - ALIKE | set(PARTS)
     before = _processes()
-    results = run.measure_all(names, SHORT, Console(quiet=True))
+    results = Results()
+    run.measure_all(results, names, SHORT, Console(quiet=True))
     run.write(results, tmp_path)
     rows = {row["name"]: row for row in json.loads((tmp_path / "bench.json").read_text())}
     assert names - set(PARTS) | {figures.GATEWAY_HALF, figures.NGINX_HALF} == rows.keys()
@@ -71,7 +72,7 @@ def test_figures_are_medians_and_ratios_are_of_processor_time() -> None:
         "gateway": [Round(100.0, 40.0, 1.0, 2.0), Round(300.0, 60.0, 3.0, 4.0), Round(200.0, 50.0, 2.0, 3.0)],
         "nginx": [Round(900.0, 25.0, 1.0, 1.0)],
     }
-    gateway, nginx = run._rows(turns, {"gateway": "nginx"})
+    gateway, nginx = run._rows(turns)
     assert (gateway.requests_per_second, gateway.cpu_us_per_request, gateway.ratio_to_nginx) == (200.0, 50.0, 2.0)
     assert (gateway.p50_ms, gateway.p99_ms, nginx.ratio_to_nginx) == (2.0, 3.0, 1.0)
 
@@ -87,5 +88,9 @@ def test_targets_are_met_from_the_right_side() -> None:
     assert not figures.two_workers(1.7).is_met
     assert figures.idle_connection(39.0).is_met
     assert not figures.idle_connection(41.0).is_met
-    (half,) = figures.from_rows({}, {figures.GATEWAY_HALF: 5.0, figures.NGINX_HALF: 1.0}, fdatasync_ms=1.5)
+    rows = [
+        Row(name, 900.0, 30.0, 0.5, p99, 1.0, "", "")
+        for name, p99 in ((figures.GATEWAY_HALF, 5.0), (figures.NGINX_HALF, 1.0))
+    ]
+    (half,) = figures.from_rows(rows, fdatasync_ms=1.5)
     assert half.target == 2 * 1.0 + 3 * 1.5
