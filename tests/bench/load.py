@@ -50,8 +50,10 @@ def measure(server: Running, load: Load, seconds: int) -> Round:
 
 
 def round_of(what: str, seen: dict[str, float], used: float) -> Round:
-    if seen["failed"] or not seen["requests"]:
-        raise CannotMeasure(f"{what}: {seen['failed']:.0f} of {seen['requests']:.0f} requests failed")
+    failed, refused = seen["failed"], seen.get("refused", 0)
+    if failed or refused or not seen["requests"]:
+        told = f"{failed:.0f} failed and {refused:.0f} were refused of {seen['requests']:.0f} requests"
+        raise CannotMeasure(f"{what}: {told}")
     return Round(
         requests_per_second=seen["requests"] / seen["seconds"],
         cpu_us_per_request=used / seen["requests"] * 1e6,
@@ -107,7 +109,16 @@ class _Connection(http.client.HTTPSConnection):
 
 def _wrk(server: Running, load: Load, seconds: int) -> dict[str, float]:
     url = f"https://{server.host}:{server.port}{load.path}"
-    options = ["--threads", "1", "--connections", f"{load.connections}", "--duration", f"{seconds}s"]
+    options = [
+        "--threads",
+        "1",
+        "--connections",
+        f"{load.connections}",
+        "--duration",
+        f"{seconds}s",
+        "--timeout",
+        "30s",
+    ]
     headers = chrome.headers(server.host, server.cookie) | ({"Connection": "close"} if load.mode == "close" else {})
     given = [load.mode, str(server.cookies or ""), *(word for header in headers.items() for word in header)]
     command = ["taskset", "--cpu-list", load.cores, PROGRAM, *options, "--script", str(_SCRIPT), url, "--", *given]
