@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 /usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash faults flood timing tamper docs format lock tools clean
+.PHONY: help demo test check bench crash faults flood slow timing tamper docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ faults: $(VENV)/.dev tools ## The long form of the table of faults: each 20 time
 flood: $(VENV)/.dev ## The long form of the flood tests: two minutes of wrong passwords, a million refusals
 	BTB_FLOOD_SECONDS=120 $(BIN)/python -m pytest tests/system/test_flood.py --timeout 600
 	BTB_FLOOD_REQUESTS=1000000 $(BIN)/python -m pytest tests/system/test_refused_flood.py --timeout 3600
+
+slow: $(VENV)/.dev ## The long form of the test of slow clients: 4,000 of them
+	BTB_SLOW_CLIENTS=4000 $(BIN)/python -m pytest tests/system/test_slow_clients.py --timeout 1800
 
 timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of names that are there and are not
 	BTB_PAIRS=1000 $(BIN)/python -m pytest tests/portal/test_indistinguishable.py tests/system/test_indistinguishable.py \

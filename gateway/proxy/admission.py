@@ -3,7 +3,8 @@
 Law: whoever is signed in is never refused because of strangers: these get at most `ALL_STRANGERS` of the exchanges,
 and one client (an IPv4 address, or the /64 of an IPv6 one) `ONE_CLIENT` of them and `ONE_CLIENTS_CONNECTIONS` of the
 connections, unless the settings say otherwise. One identity, from wherever it comes, uses connections as many as
-`ONE_IDENTITY` of the exchanges. An address only ever narrows.
+`ONE_IDENTITY` of the exchanges. Where all connections are taken, whoever has fewer of them than another gets the place
+of one that only waits for its client. An address only ever narrows.
 """
 
 from collections import Counter
@@ -30,7 +31,14 @@ class Shares:
 
     def is_over(self, client: str, total: float, each: float) -> bool:
         """Whether one more would be more than `total` in all, or `each` of this client."""
-        return self._total >= total or self._by_client[client] >= each
+        return self._total >= total or self.of(client) >= each
+
+    def of(self, client: str) -> int:
+        return self._by_client.get(client, 0)
+
+    def heaviest(self) -> str:
+        """Who has the most; empty if there is nobody."""
+        return max(self._by_client, key=self._by_client.__getitem__, default="")
 
     def enter(self, client: str) -> None:
         self._total += 1

@@ -89,6 +89,11 @@ class ClientConnection(Wire):
         if self.exchange is None and not self.buffer:
             self.transport.close()
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client's turn: to ask, to go on, or to take what was answered."""
+        return self.exchange is None or self.deadline is not None or self.request_deadline is not None
+
     def is_lent_to(self, principal: Principal) -> bool:
         """Count it for who uses it, if they may have another. On one connection there is one exchange at a time, so
         this bounds those too; and it costs a comparison where nobody new comes."""

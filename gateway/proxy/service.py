@@ -34,6 +34,7 @@ from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
 
 DRAIN_STEP_SECONDS = 0.05
+DISPLACED_AT_ONCE = 256
 RESERVED_REQUESTS = 8
 """Of one session, for its sign-out on a full disk: the page, the form, and some more tries. It takes no more of what is
 kept for everybody."""
@@ -133,6 +134,9 @@ class Service:
         self.surplus = budget.Surplus()
         self._reserved: Counter[str] = Counter()
         """By session, since the disk is full."""
+        self._displaced: list[ClientConnection] = []
+        """Those that make room next, the last first."""
+        self._may_look = True
         self.is_draining = False
         self._request_prefix = self.entropy.bytes(8).hex().encode("ascii")
         self._requests = 0
@@ -143,13 +147,51 @@ class Service:
     def admits_stranger(self, client: str) -> bool:
         most = self.limits.exchanges
         each = self.limits.client_exchanges or max(1, most * ONE_CLIENT)
-        return not self.strangers.is_over(client, most * ALL_STRANGERS, each)
+        if not self.strangers.is_over(client, most * ALL_STRANGERS, each):
+            return True
+        return self.strangers.of(client) < each and self._hurry_somebody(client)
+
+    def _hurry_somebody(self, client: str) -> bool:
+        """Where strangers have all their places: take no more time for one whose body we wait for, of whoever has more
+        of them than this client."""
+        heaviest = self.strangers.heaviest()
+        if self.strangers.of(heaviest) <= self.strangers.of(client):
+            return False
+        slow = [
+            each
+            for each in self.connections
+            if each.request_deadline is not None and each.exchange is not None and each.exchange.stranger == heaviest
+        ]
+        if slow:
+            min(slow, key=lambda each: each.last_used).hurry()
+        return bool(slow)
 
     def has_room(self, client: str) -> bool:
         """For another connection of this client."""
         most = self.limits.connections
         each = self.limits.client_connections or max(1, most * ONE_CLIENTS_CONNECTIONS)
-        return not self.clients.is_over(client, most, each)
+        if not self.clients.is_over(client, most, each):
+            return True
+        return self.clients.of(client) < each and self._displace(client)
+
+    def _displace(self, client: str) -> bool:
+        """Close one that waits, of whoever has more than this client. They are looked for many at once, and not more
+        often than the sweep comes: who knocks all the time must not have us look all the time."""
+        while self._displaced:
+            connection = self._displaced.pop()
+            if self.clients.of(connection.network) <= self.clients.of(client):
+                break
+            if connection.waits_for_client and not connection.at_end:
+                connection.abort()
+                return True
+        if self._may_look:
+            self._may_look = False
+            heaviest = self.clients.heaviest()
+            waiting = [each for each in self.connections if each.network == heaviest and each.waits_for_client]
+            waiting.sort(key=lambda each: (each.holder.is_anonymous, -each.last_used))
+            self._displaced = waiting[-DISPLACED_AT_ONCE:]
+            return self._displace(client)
+        return False
 
     @property
     def identity_connections(self) -> float:
@@ -282,7 +324,7 @@ class Service:
 
     def sweep(self) -> None:
         """End what is over its deadline: called a few times a second."""
-        now = self.loop.time()
+        now, self._may_look = self.loop.time(), True
         for connection in list(self.connections):
             if connection.request_deadline is not None and now > connection.request_deadline:
                 connection.hurry()

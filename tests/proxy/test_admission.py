@@ -77,3 +77,56 @@ async def test_a_client_has_its_share_of_the_connections(gateway: TestGateway) -
     with pytest.raises((ConnectionError, IndexError, EOFError)):
         await gateway.ask(request("/public/a"))
     assert len(held) == 2
+
+
+@pytest.mark.requirement("promise 6", "SP 800-207 5.2")
+async def test_where_all_connections_are_taken_who_has_fewer_gets_the_place_of_one_that_waits(
+    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = iter(["a", "a", "b", "c", "b", "b", "c"])
+    monkeypatch.setattr("gateway.proxy.connection.prefix_of", lambda _: next(networks))
+    gateway.limits(connections=4, client_connections=3)
+    idle = [await gateway.connect() for _ in range(4)]
+    await gateway.until(lambda: len(gateway.service.connections) == 4)
+    # "a" has two, so somebody else's second takes the place of the older one.
+    assert gateway.service.has_room("b")
+    assert await idle[0].is_closed()
+    await gateway.until(lambda: len(gateway.service.connections) == 3)
+    idle.append(await gateway.connect())
+    await gateway.until(lambda: len(gateway.service.connections) == 4)
+    # Now "b" has two: not a third one, but "a" one more, and then everybody has as many as anybody.
+    assert not gateway.service.has_room("b")
+    gateway.pass_time(1)
+    assert gateway.service.has_room("d")
+    assert await idle[2].is_closed()
+
+
+async def test_what_is_being_answered_makes_no_room(gateway: TestGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.limits(connections=2, client_connections=2)
+    for _ in range(2):
+        (await gateway.connect()).sends(request("/public/a"))
+    await gateway.until(lambda: len(gateway.service.live.running) == 2)
+    await gateway.application.accepts()
+    await gateway.settles()
+    assert not gateway.service.has_room("somebody else")
+
+
+@pytest.mark.requirement("promise 6", "SP 800-207 5.2")
+async def test_where_slow_strangers_have_all_places_another_gets_one_of_them(
+    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = iter(["a", "a", "b", "b", "c", "c", "b", "d"])
+    monkeypatch.setattr("gateway.proxy.connection.prefix_of", lambda _: next(networks))
+    gateway.limits(exchanges=8, client_exchanges=2)
+    slow = []
+    for number in range(6):
+        slow.append(await gateway.connect())
+        slow[-1].sends(SLOW + b"x")
+        await gateway.until(lambda number=number: len(gateway.service.live.running) == number + 1)
+        await (await gateway.application.accepts()).reads_head()
+        await gateway.settles()
+    gateway.application.answers(answer())
+    assert (await gateway.ask(request("/public/a"))).status == 429
+    assert (await gateway.ask(request("/public/a"))).status == 200
+    assert (await slow[0].gets()).status == 408
+    assert len(gateway.service.live.running) == 5
