@@ -60,13 +60,18 @@ def preflight(match: Match, head: Head) -> tuple[tuple[str, str], ...] | None:
     wanted = ", ".join(_texts(head, b"access-control-request-headers"))
     if not _METHOD.fullmatch(methods[0]) or (wanted and not _HEADERS.fullmatch(wanted)):
         return None
-    answer = (
+    answer: tuple[tuple[str, str], ...] = (
         ("Access-Control-Allow-Origin", origins[0]),
         ("Access-Control-Allow-Methods", methods[0]),
         ("Access-Control-Allow-Credentials", "true"),
         ("Access-Control-Max-Age", str(PREFLIGHT_SECONDS)),
     )
-    return (*answer, ("Access-Control-Allow-Headers", wanted)) if wanted else answer
+    if wanted:
+        answer += (("Access-Control-Allow-Headers", wanted),)
+    if _texts(head, b"access-control-request-private-network") == ["true"]:
+        # Private Network Access: where a page's server stands opens nothing here, and closes nothing to a listed one.
+        answer += (("Access-Control-Allow-Private-Network", "true"),)
+    return answer
 
 
 def _own_origin(head: Head) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.http1.framing import Chunked, ContentLength, Framing, UntilClose, decoder, response_framing
+from gateway.http1.framing import Chunked, ContentLength, Framing, NoBody, UntilClose, decoder, response_framing
 from gateway.http1.messages import BadMessage, BadRequest, BadResponse, ResponseHead
 from gateway.http1.writer import LAST_CHUNK, chunk, request_head, response_head
 from gateway.identity.tokens import Signed
@@ -178,8 +178,11 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
         reply.may_keep_alive = is_reusable = False
     elif (body is not None and body.is_upload) or exchange.service.is_draining:
         reply.may_keep_alive = False
+    is_whole = isinstance(framing, ContentLength) and len(upstream.buffer) == framing.length
+    if not is_whole:
+        _refuse_surplus(exchange, upstream, framing)
     reply.head(head.status, reply_head, framing)
-    if isinstance(framing, ContentLength) and len(upstream.buffer) == framing.length:
+    if is_whole:
         # The common small answer: it is here as a whole, and goes out in one write.
         payload = upstream.take()
     else:
@@ -188,6 +191,20 @@ async def _stream(exchange: "Exchange", head: ResponseHead) -> None:
     exchange.end_upstream(is_reusable=is_reusable)
     if not exchange.connection.may_write:
         await reply.room()
+
+
+def _refuse_surplus(exchange: "Exchange", upstream: UpstreamConnection, framing: Framing) -> None:
+    """More than was announced, which could be the answer to somebody else's request (CVE-2026-71324): where it comes
+    with the head nothing has been passed on yet. Later on it only ends the connection."""
+    if isinstance(framing, ContentLength):
+        most = framing.length
+    elif isinstance(framing, NoBody):
+        most = 0
+    else:
+        return
+    if len(upstream.buffer) > most:
+        exchange.service.upstreams.failed(upstream, Fault.BAD_RESPONSE)
+        raise UpstreamError(Fault.BAD_RESPONSE, "surplus bytes")
 
 
 async def _stream_body(exchange: "Exchange", upstream: UpstreamConnection, framing: Framing) -> bytes:

@@ -130,6 +130,16 @@ def test_a_preflight_of_a_listed_origin_is_answered(match: Match) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "is_said"), [(["true"], True), (["false"], False), (["true", "true"], False), ([], False)]
+)
+def test_a_listed_origin_may_ask_from_another_network(match: Match, lines: list[str], is_said: bool) -> None:
+    asked = [f"Access-Control-Request-Private-Network: {line}" for line in lines]
+    found = dict(preflight(match, head("OPTIONS", HOST, *ASK, *asked)) or ())
+    assert found.get("Access-Control-Allow-Private-Network") == ("true" if is_said else None)
+    assert found["Access-Control-Allow-Origin"] == "https://api.test:444"
+
+
+@pytest.mark.parametrize(
     ("method", "headers"),
     [
         ("GET", ASK),

@@ -417,9 +417,6 @@ async def test_an_upstream_connection_is_used_again_by_anybody(gateway: TestGate
 NOT_AGAIN = [
     (answer(b"a", "Connection: close"), "it says so"),
     (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "it is of HTTP/1.0"),
-    (answer(b"a") + b"x", "a surplus byte"),
-    (answer(b"a") + answer(b"forged"), "a second answer that nobody asked for"),
-    (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", "a body where there is none"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nx", "surplus after the last chunk"),
 ]
 
@@ -439,6 +436,44 @@ async def test_an_upstream_connection_is_not_used_again(gateway: TestGateway, wi
     while (got := await client.gets()).body != b"mine":
         assert got.body == b"a", "somebody else's answer"
     await gateway.until(lambda: len(upstream_connections(gateway)) == 1)
+
+
+SURPLUS = [
+    answer(b"a") + b"x",
+    answer(b"a") + answer(b"forged"),
+    answer(b"") + b"x",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello",
+]
+
+
+@pytest.mark.parametrize("wire", SURPLUS)
+@pytest.mark.advisory("CVE-2026-71324")
+async def test_an_answer_with_more_than_it_announced_is_502_and_its_connection_is_closed(
+    gateway: TestGateway, wire: bytes
+) -> None:
+    client, peer = await meet(gateway)
+    await peer.sees()
+    peer.sends(wire)
+    assert (await client.gets()).status == 502
+    assert await peer.is_closed()
+    assert (await gateway.outcome())["fault"] == "upstream-bad-response"
+    client.sends(request("/public/b"))
+    second = await gateway.application.accepts()
+    assert "/public/b" in (await second.sees()).start
+    second.sends(answer(b"mine"))
+    assert (await client.gets()).body == b"mine"
+
+
+@pytest.mark.advisory("CVE-2026-71324")
+async def test_surplus_that_comes_later_only_ends_the_connection(gateway: TestGateway) -> None:
+    client, peer = await meet(gateway)
+    await peer.sees()
+    peer.sends(answer(b"ab")[:-1])
+    await client.reads_head()
+    peer.sends(b"bx")
+    assert await client.reads(2) == b"ab"
+    assert await peer.is_closed()
 
 
 @pytest.mark.advisory("CVE-2026-71324")
