@@ -1,7 +1,7 @@
 """From the policy file to the snapshot that decides. Everything that can be computed once is computed here."""
 
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, TypeVar
 
 from gateway.foundation.durations import format_duration
@@ -167,8 +167,10 @@ def _names_a_tenant(application: schema.Application, section: schema.Route) -> b
     return application.host.startswith(TENANT_LABEL) or section.path.has_tenant
 
 
+@lru_cache(maxsize=4096)
 def compile_rule(allow: schema.Allow, depth: int = 0) -> Rule:
-    """A rule with `otp_within` is all of the rule and the code."""
+    """A rule with `otp_within` is all of the rule and the code. Routes that say the same share theirs: of a hundred
+    thousand, what a decision looks at then stays in the processor's caches."""
     if allow.otp_within is None:
         return _bare_rule(allow, depth)
     words = f"a one-time code in the last {format_duration(allow.otp_within)}"
