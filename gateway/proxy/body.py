@@ -129,6 +129,9 @@ class Reply:
                 head += b"Transfer-Encoding: chunked\r\n"
         if not self.may_keep_alive:
             head += b"Connection: close\r\n"
+        elif self._is_old:
+            # It would wait for the end of the connection (RFC 9112 C.2.2).
+            head += b"Connection: keep-alive\r\n"
         self._pending = head + END
 
     def switch_protocols(self, head: bytes) -> None:

@@ -143,6 +143,14 @@ class Wire(asyncio.BufferedProtocol):
             connected = self.transport.get_extra_info("socket")
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WIDE_RECEIVE_BUFFER)
 
+    def close(self, seconds: float) -> None:
+        """End the connection once the peer has taken what is still buffered; `seconds`: how long it may take that."""
+        self.at_end = True
+        if not self.is_lost:
+            self.deadline = self.loop.time() + seconds
+            self.transport.close()
+        self._wake()
+
     def abort(self) -> None:
         """End the connection without sending what is still buffered."""
         self.at_end = self.was_broken = True

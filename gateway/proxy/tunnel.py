@@ -8,7 +8,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.http1.websocket import FrameFollower, close_frame
-from gateway.proxy.stream import Wire
 from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Tunnel:
             await self._pump_to_client()
         finally:
             sending.cancel()
-            self._upstream.abort()
+            self._leave()
         await self._client.drain()
         if not self._client.is_lost:
             self._client.transport.close()
@@ -71,17 +70,26 @@ class Tunnel:
             await self._client.drain()
 
     async def _pump_to_upstream(self) -> None:
-        await _relay(self._client, self._upstream, self._exchange)
+        while self._client.buffer or await self._client.more():
+            self._relay()
+            await self._upstream.drain()
         # The client has left: RFC 6455 has no half-open connection, so nobody is there to hear the rest.
-        self._upstream.abort()
+        self._leave()
 
+    def _relay(self) -> None:
+        payload = self._client.take()
+        self._exchange.tunnelled += len(payload)
+        self._upstream.write(payload)
 
-async def _relay(source: Wire, target: Wire, exchange: "Exchange") -> None:
-    while source.buffer or await source.more():
-        payload = source.take()
-        exchange.tunnelled += len(payload)
-        target.write(payload)
-        await target.drain()
+    def _leave(self) -> None:
+        """End the application's side. What its client said last, often a Close frame, still arrives, as it would
+        without us; but not the words of somebody whose authority has ended."""
+        if self._closing is not None:
+            self._upstream.abort()
+        elif self._exchange.upstream is not None:
+            self._exchange.upstream = None
+            self._relay()
+            self._upstream.close(self._exchange.service.timeouts.body)
 
 
 async def tunnel(exchange: "Exchange", upstream: UpstreamConnection) -> None:

@@ -22,6 +22,7 @@ from gateway.proxy import tls
 from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
 
 from .rig import DOMAIN, TestGateway, open_gateway, sample_policy
+from .test_tunnel import ASKS, switches
 from .wire import HOST, Application, Client, answer, request
 
 OTHER = f"down.{DOMAIN}"
@@ -284,6 +285,26 @@ def test_the_last_answer_ends_with_close_notify_and_a_cut_one_without(tell: Tell
         peer.closes()
         assert await client.is_closed()
         assert (await gateway.records())[-1].get("fault") == "upstream-closed"
+
+    tell(story)
+
+
+def test_the_last_words_of_a_websockets_client_arrive_though_it_leaves_at_once(
+    tell: Tell, authority: Authority
+) -> None:
+    last_words = b"\x88\x82\0\0\0\0\x03\xe8"
+
+    async def story(gateway: TestGateway) -> None:
+        client = await connect(gateway, authority.client())
+        client.sends(request("/public/ws", *ASKS))
+        peer = await gateway.application.accepts()
+        await peer.reads_head()
+        peer.sends(switches())
+        assert (await client.gets()).status == 101
+        client.sends(b"x" * 500_000, last_words)
+        client.closes()
+        assert await peer.rest() == b"x" * 500_000 + last_words
+        await gateway.until(lambda: not gateway.service.upstreams.connections)
 
     tell(story)
 

@@ -248,3 +248,51 @@ async def test_a_websocket_that_opens_during_a_drain_is_told_too(gateway: TestGa
     assert (await client.gets()).status == 101
     assert await client.rest() == RESTART
     await draining
+
+
+LAST_WORDS = b"\x81\x82\0\0\0\0hi" + b"\x88\x82\0\0\0\0\x03\xe8"
+
+
+async def test_a_clients_last_words_arrive_though_it_leaves_at_once(gateway: TestGateway) -> None:
+    """Also what the application has not taken yet: without us, the kernel would bring it."""
+    client, peer = await opened(gateway)
+    await gateway.settles()
+    for upstream in gateway.service.upstreams.connections:
+        upstream.transport.set_write_buffer_limits(1 << 30)
+    size = 8 << 20
+    client.sends(b"x" * size)
+    await client.writer.drain()
+    client.sends(LAST_WORDS)
+    client.closes()
+    await gateway.until(lambda: not gateway.service.connections)
+    got = await peer.rest()
+    assert (len(got), got[-len(LAST_WORDS) :]) == (size + len(LAST_WORDS), LAST_WORDS)
+    await gateway.until(lambda: not gateway.service.upstreams.connections)
+
+
+async def test_the_last_words_of_somebody_who_was_cut_off_do_not_arrive(gateway: TestGateway) -> None:
+    visitor = visitor_of(gateway)
+    client, peer = await opened(gateway, visitor.header, target="/mine/ws")
+    for upstream in gateway.service.upstreams.connections:
+        upstream.pause_writing()  # As the event loop says it, of an application that takes no more.
+    client.sends(b"first")
+    assert await peer.reads(5) == b"first"
+    client.sends(LAST_WORDS)
+    await gateway.until(lambda: any(connection.buffer for connection in gateway.service.connections))
+    await gateway.revokes(visitor)
+    client.closes()
+    assert await peer.is_closed()
+
+
+async def test_an_application_that_takes_no_last_words_is_given_up(gateway: TestGateway) -> None:
+    client, peer = await opened(gateway)
+    peer.reader._limit = 1024
+    for upstream in gateway.service.upstreams.connections:
+        upstream.transport.set_write_buffer_limits(1 << 30)
+    client.sends(b"x" * (8 << 20))
+    await client.writer.drain()
+    client.closes()
+    await gateway.until(lambda: not gateway.service.connections)
+    assert gateway.service.upstreams.connections
+    gateway.pass_time(31)
+    await gateway.until(lambda: not gateway.service.upstreams.connections)
