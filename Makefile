@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 /usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash faults flood slow timing tamper docs format lock tools clean
+.PHONY: help demo test check bench crash faults flood slow timing tamper big docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ timing: $(VENV)/.dev ## The long form of the timing tests: a thousand pairs of n
 
 tamper: $(VENV)/.dev ## Change 2,000 copies of a record at random, and see what verify misses (SEED=1)
 	$(BIN)/python -m tests.audit.tamper --copies 2000 $(if $(SEED),--seed $(SEED))
+
+big: $(VENV)/.dev ## The long form of the test of large bodies: 1 GiB each way, and what a worker grows by
+	BTB_BIG_MIB=$(or $(MIB),1024) $(BIN)/python -m pytest tests/system/test_large.py -s
 
 docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
 	$(BIN)/python -m docs.generate
