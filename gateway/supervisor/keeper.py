@@ -43,6 +43,8 @@ CHECKPOINT_SECONDS = 2.0
 SWEEP_SECONDS = 60.0
 REVIEW_SECONDS = 60.0
 CREDENTIALS_SECONDS = 10.0
+SUPERVISOR_SECONDS = 15.0
+"""For which a command waits until all processes have taken something new."""
 PROGRESS_SECONDS = 15.0
 """For which a thread may get nowhere until this process has itself replaced: more than the longest wait above, and than
 a disk that is merely busy makes anybody wait."""
@@ -198,7 +200,7 @@ class Keeper(Child):
     async def command(self, verb: str, arguments: Message, operator: str) -> Any:
         """A command from the socket. Raises GatewayError."""
         if verb in ("reload", "status"):
-            return await self.channel.ask("supervisor", verb, deadline=15.0)
+            return await self.channel.ask("supervisor", verb, deadline=SUPERVISOR_SECONDS)
         if verb == "keys.list":
             versions = await self.channel.ask("supervisor", "keys")
             rows = await asyncio.to_thread(sealed_rows, self._store, self.keys("seal"))
@@ -221,7 +223,7 @@ class Keeper(Child):
         if purpose not in BY_NAME:
             known = ", ".join(BY_NAME)
             raise GatewayError(f"{purpose!r} can't be rotated; what can: {known}")
-        done = await self.channel.ask("supervisor", "rotate", deadline=15.0, purpose=purpose)
+        done = await self.channel.ask("supervisor", "rotate", deadline=SUPERVISOR_SECONDS, purpose=purpose)
         told = event(EventName.KEY_ROTATE, self.clock.now(), key=f"{purpose}/{done['id']}", operator=operator)
         try:
             await self.journal.commit(told)
@@ -230,7 +232,7 @@ class Keeper(Child):
         return {**done, "purpose": purpose}
 
     async def _retire_seal(self, older: str, current: str, count: int) -> None:
-        await self.channel.ask("supervisor", "retire", deadline=15.0, purpose="seal", current=current)
+        await self.channel.ask("supervisor", "retire", deadline=SUPERVISOR_SECONDS, purpose="seal", current=current)
         await self.journal.commit(event(EventName.KEY_RETIRE, self.clock.now(), key=f"seal/{older}", count=count))
 
     def _context(self, operator: str) -> Context:

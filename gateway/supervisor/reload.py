@@ -3,20 +3,23 @@
 Law: something new is taken by all processes or by none. Each prepares it and says so; then new keys are written to the
 disk, and only then it is committed, so that no key is used that could be lost. Who has not prepared it by the deadline
 is replaced. Settings and policy each process may refuse, for all; keys and certificates alone none: one that does is
-replaced too, or whoever had taken it over would keep the keys that they know in use. Nothing here waits.
+replaced too, or whoever had taken it over would keep the keys that they know in use. One at a time: what is asked for
+meanwhile has its turn afterwards, or is told no in time. Nothing here blocks.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from gateway.config.schema import Settings
 from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.errors import GatewayError, InvalidFile
-from gateway.foundation.keyring import BY_NAME
+from gateway.foundation.keyring import BY_NAME, Purpose
 from gateway.metrics import Metrics
 from gateway.supervisor.build import Configuration, read_configuration
 from gateway.supervisor.equipment import Equipment
@@ -24,6 +27,10 @@ from gateway.supervisor.launch import Child
 from gateway.supervisor.roster import State
 
 PREPARE_SECONDS = 5.0
+TURN_SECONDS = 8.0
+"""For which what is asked for waits until others are through: with its own preparation that is less than the 15 for
+which a command waits."""
+MOST_WAITING = 8
 RENEWAL_PAUSE = 60.0
 """Between two attempts to hand out keys whose time has come."""
 MOST_WORDS = 2000
@@ -31,6 +38,8 @@ MOST_WORDS = 2000
 NEED_A_RESTART = (
     "domain", "state_dir", "master_key", "listen", "workers", "store", "node", "public_port", "users",
 )  # fmt: skip
+
+BUSY = "another reload is under way"
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +70,14 @@ class Reload:
     """By process and not by seat: a successor has the old configuration."""
 
 
+class Turn(NamedTuple):
+    """What waits until others are through."""
+
+    begin: Callable[[Answer], None]
+    answer: Answer
+    deadline: float
+
+
 class InForce:
     def __init__(
         self,
@@ -73,19 +90,22 @@ class InForce:
         """`children`: those that run, by seat; the master's own, which changes."""
         self.configuration, self.equipment, self.version = configuration, equipment, 1
         self.coming: Reload | None = None
+        self._turns: deque[Turn] = deque()
         self._children, self._metrics, self._record = children, metrics, record
         self._clock: Clock = SystemClock()
         self._renew_after = 0.0
 
     def __repr__(self) -> str:
-        return f"<InForce {self.version}{' (another is coming)' if self.coming else ''}>"
+        coming = f" (another is coming, {len(self._turns)} wait)" if self.coming else ""
+        return f"<InForce {self.version}{coming}>"
 
     # First step.
 
     def reload(self, answer: Answer) -> None:
         """New settings and a new policy; certificates and keys are read again on the way."""
-        if self._is_busy(answer):
-            return
+        self._in_turn(self._reload, answer)
+
+    def _reload(self, answer: Answer) -> None:
         try:
             configuration = read_configuration(self.configuration.settings_path)
             _refuse_changes_that_need_a_restart(self.configuration.settings, configuration.settings)
@@ -100,22 +120,28 @@ class InForce:
         row = BY_NAME.get(purpose) if isinstance(purpose, str) else None
         if row is None:
             answer(None, f"{purpose!r} can't be rotated")
-        elif (equipment := self._with_keys(answer, rotated=row.name)) is not None:
+        else:
+            self._in_turn(partial(self._rotate, row), answer)
+
+    def _rotate(self, row: Purpose, answer: Answer) -> None:
+        if (equipment := self._with_keys(answer, rotated=row.name)) is not None:
             self._prepare(self.configuration, equipment, answer, id=equipment.newest(row.name), signs_in=row.settles)
 
     def retire(self, purpose: object, current: object, answer: Answer) -> None:
         """Nothing rests on any other version of a key than `current`, its id: nobody has them any more."""
         if not isinstance(purpose, str) or purpose not in BY_NAME or not isinstance(current, str):
             answer(None, f"{purpose!r} can't be retired")
-        elif (equipment := self._with_keys(answer, retired=(purpose, current))) is not None:
+        else:
+            self._in_turn(partial(self._retire, purpose, current), answer)
+
+    def _retire(self, purpose: str, current: str, answer: Answer) -> None:
+        if (equipment := self._with_keys(answer, retired=(purpose, current))) is not None:
             self._prepare(self.configuration, equipment, answer)
 
     def _with_keys(
         self, answer: Answer, rotated: str | None = None, retired: tuple[str, str] | None = None
     ) -> Equipment | None:
         """None, once it is answered why not."""
-        if self._is_busy(answer):
-            return None
         try:
             return self.equipment.renewed(self.configuration, rotated, retired=retired)
         except GatewayError as error:
@@ -139,10 +165,23 @@ class InForce:
         else:
             log.error("the keys could not be renewed: %s", error)
 
-    def _is_busy(self, answer: Answer) -> bool:
-        if self.coming is not None:
-            answer(None, "another reload is under way")
-        return self.coming is not None
+    def _in_turn(self, begin: Callable[[Answer], None], answer: Answer) -> None:
+        """Now, or when what was asked for before is through."""
+        if self.coming is None and not self._turns:
+            begin(answer)
+        elif len(self._turns) < MOST_WAITING:
+            self._turns.append(Turn(begin, answer, time.monotonic() + TURN_SECONDS))
+        else:
+            answer(None, BUSY)
+
+    def _take_turns(self, now: float) -> None:
+        while self._turns and (self.coming is None or now > self._turns[0].deadline):
+            begin, answer, deadline = self._turns.popleft()
+            # Whoever was told no, or waits no longer, must not find it done.
+            if now > deadline:
+                answer(None, BUSY)
+            else:
+                begin(answer)
 
     def _prepare(self, configuration: Configuration, equipment: Equipment, answer: Answer, **result: object) -> None:
         self.version += 1
@@ -179,6 +218,7 @@ class InForce:
         """`now` is monotonic."""
         if self.coming is not None and (not self.coming.waiting or now > self.coming.deadline):
             self.commit(self.coming)
+        self._take_turns(now)
         if may_renew:
             self._renew_keys(now)
 

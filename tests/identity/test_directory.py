@@ -176,6 +176,19 @@ async def test_a_stale_copy_asks_the_store_and_then_knows(world, session, cookie
     assert directory.is_current
 
 
+@pytest.mark.parametrize(("seconds", "is_asked"), [(0.749, False), (0.75, True)])
+@pytest.mark.requirement("promise 2")
+async def test_a_copy_is_believed_for_750_ms_and_no_longer(world, ada, session, cookie, directory, seconds, is_asked):
+    """Whatever becomes of the polls: what was revoked the moment after the last one ends then, streams included."""
+    principal = await directory.session(cookie, HOST)
+    sessions.end(world.store, session, "revoked", world.clock)
+    world.clock.advance(seconds)
+    found = None if is_asked else principal
+    assert directory.session_at_once(cookie, HOST) is found
+    assert await directory.current(principal) is found
+    assert await directory.session(cookie, HOST) is found
+
+
 async def test_a_stale_copy_without_a_store_is_no_answer(world, cookie, directory) -> None:
     token = services.create(
         world.store, services.NewToken("ci"), world.keys.session, world.clock, world.entropy

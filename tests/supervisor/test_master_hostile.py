@@ -8,12 +8,13 @@ import time
 import pytest
 
 from gateway.foundation.errors import GatewayError
+from gateway.supervisor import keeper
 from gateway.supervisor import launch as launch_module
 from gateway.supervisor.channel import EXIT_TAMPERED, MOST_UNREAD, MasterEnd, encode
 from gateway.supervisor.launch import Child
 from gateway.supervisor.master import SILENT_SECONDS, Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
-from gateway.supervisor.reload import RENEWAL_PAUSE, nobody
+from gateway.supervisor.reload import BUSY, MOST_WAITING, PREPARE_SECONDS, RENEWAL_PAUSE, TURN_SECONDS, nobody
 from gateway.supervisor.roster import State
 
 TOTALS = {"gateway_connections": {"": [1.0]}}
@@ -124,6 +125,12 @@ class House:
 
     def commit(self):
         self.master._force.commit(self.reload)
+
+    def keep_time(self, seconds=0.0, *, may_commit=True):
+        """As the master does after so many seconds; without the commit that is due by then."""
+        if not may_commit:
+            self.reload.deadline = float("inf")
+        self.master._force.keep_time(time.monotonic() + seconds, may_renew=False)
 
 
 @pytest.fixture
@@ -359,6 +366,42 @@ def test_a_reload_whose_asker_was_replaced_meanwhile(house):
     assert not any(message["kind"] == "answer" for message in house.hears("keeper"))
 
 
+def test_what_is_asked_for_meanwhile_has_its_turn_afterwards(house):
+    """`keys rotate`, and then `reload`, which knew of no other."""
+    said = []
+    house.master._force.rotate("assertion", lambda *answer: said.append(("rotate", *answer)))
+    rotation = house.reload
+    house.master._force.reload(lambda *answer: said.append(("reload", *answer)))
+    assert (house.reload, said) == (rotation, [])
+    house.commit()
+    house.keep_time()
+    assert house.reload not in (None, rotation)
+    house.commit()
+    assert [(what, error) for what, _, error in said] == [("rotate", None), ("reload", None)]
+
+
+def test_whoever_waits_is_told_no_in_time_and_does_not_find_it_done(house):
+    said, force = [], house.master._force
+    house.begin_reload()
+    first = house.reload
+    for _ in range(MOST_WAITING + 1):
+        force.reload(lambda *answer: said.append(answer))
+    # There is no room for more; the others wait until their time is over.
+    assert said == [(None, BUSY)]
+    house.keep_time(TURN_SECONDS - 0.1, may_commit=False)
+    assert len(said) == 1
+    house.keep_time(TURN_SECONDS + 0.1, may_commit=False)
+    assert said == [(None, BUSY)] * (MOST_WAITING + 1)
+    assert house.reload is first
+    house.commit()
+    house.keep_time()
+    assert house.reload is None
+
+
+def test_the_time_for_a_turn_and_for_preparing_it_is_less_than_a_command_waits():
+    assert TURN_SECONDS + PREPARE_SECONDS < keeper.SUPERVISOR_SECONDS
+
+
 def test_who_became_ready_in_the_middle_of_a_reload_does_not_keep_the_old_policy(house):
     house.leave("worker-0")
     late = house.enter("worker-0", State.STARTING)
@@ -543,6 +586,7 @@ def test_no_key_is_made_that_could_not_come_into_force(house):
     house.commit()
     house.master._force.equipment.failure = GatewayError("the certificate is gone")
     house.asks("keeper", "supervisor", "rotate", 2, purpose="assertion")
+    house.keep_time()
     assert house.equipment.rotated == []
     assert [answer["error"] is None for answer in answers(house)] == [False, False]
 
