@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from gateway.foundation.errors import GatewayError, StoreUnavailable
+from gateway.foundation.errors import GatewayError, StoreTampered, StoreUnavailable
 from gateway.store import authority
 from gateway.store.authority import Ledger
 from gateway.store.faults import mapped
@@ -78,6 +78,8 @@ class Store:
         self._engine = backend.engine(read_only=read_only).execution_options(memory=self._memory)
         self._reading = backend.engine(read_only=True).execution_options(memory=self._memory)
         self._thread = JobThread("store")
+        self.on_tampered: Callable[[], None] = lambda: None
+        """Called, on whatever thread, when somebody was refused because another has written to the store."""
 
     @classmethod
     def open(cls, url: str, state_dir: Path, seals: Seals, *, read_only: bool = False) -> "Store":
@@ -159,8 +161,10 @@ class Store:
                     with self._memory.committing(ledger.past):
                         transaction.commit()
                     return result
-        except SetBack:
-            self._disown()
+        except StoreTampered as fault:
+            if isinstance(fault, SetBack):
+                self._disown()
+            self.on_tampered()
             raise
 
     def _disown(self) -> None:

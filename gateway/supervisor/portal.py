@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 from gateway.foundation.errors import Unavailable
@@ -20,6 +21,7 @@ from gateway.supervisor.child import Child, main, serve
 from gateway.supervisor.commands import factors_from_text
 
 log = logging.getLogger(__name__)
+ASK_AGAIN_SECONDS = 60.0
 RESEAL_PAUSE = 5.0
 """Before another attempt, when the store could not be used."""
 SIGN_IN_RESULTS = ("success", "failure", "throttled")
@@ -36,6 +38,8 @@ class Portal(Child):
         for alarm in ALARMS.values():
             self.metrics.count("gateway_sign_in_alarms_total", alarm.name, by=0)
         self._store = Store.open(self.settings.store, self.settings.state_dir, Seals(self.keys("seal")))
+        self._is_review_due, self._may_ask_at = threading.Event(), 0.0
+        self._store.on_tampered = self._is_review_due.set
         self._passwords = Passwords(self.entropy)
         self._runner = await serve(self.descriptors["portal"], create_app(self._services()))
         self._resealing = asyncio.create_task(self._reseal())
@@ -73,6 +77,14 @@ class Portal(Child):
             record=self._record,
             count=self.metrics.count,
         )
+
+    async def every_second(self) -> None:
+        """What the portal meets first, old factors say, the keeper records, and locks the store for all. A locked one
+        stays as it is, and strangers who try to sign in must not make the keeper read all of it again and again."""
+        if self._is_review_due.is_set() and self.clock.monotonic() >= self._may_ask_at:
+            self._is_review_due.clear()
+            self._may_ask_at = self.clock.monotonic() + ASK_AGAIN_SECONDS
+            await self.channel.ask("keeper", "review-store")
 
     async def _record(self, fragment: bytes) -> None:
         await self.journal.commit(fragment)

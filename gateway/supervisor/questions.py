@@ -15,6 +15,7 @@ MAY_ASK = frozenset(
         ("portal", "keeper", "open-chain"),
         ("worker", "keeper", "record-uses"),
         ("worker", "keeper", "review-store"),
+        ("portal", "keeper", "review-store"),
         ("keeper", "portal", "set-credentials"),
         ("keeper", "supervisor", "status"),
         ("keeper", "supervisor", "totals"),

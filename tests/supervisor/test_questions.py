@@ -11,6 +11,7 @@ OWN = {"opening": {"process": "worker-1"}}
     [
         (Seat("worker", 1), "keeper", "open-chain", OWN),
         (Seat("worker", 1), "keeper", "record-uses", {}),
+        (Seat("portal", 0), "keeper", "review-store", {}),
         (Seat("keeper", 0), "portal", "set-credentials", {}),
         (Seat("keeper", 0), "supervisor", "rotate", {}),
     ],

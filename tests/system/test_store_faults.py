@@ -107,6 +107,26 @@ def two_people(gateway: Gateway, ada: Person) -> Iterator[tuple[Browser, Browser
     yield mine, hers, url
 
 
+def test_factors_from_before_a_reset_are_told_of_by_whoever_meets_them(own: Gateway, ada: Person) -> None:
+    """With their old seal. The portal asks the keeper to look, which would do it by itself once a minute."""
+    url, tables = own.orders("/t/acme/orders/1"), {"passwords": "person", "authenticators": "person", "seals": "key"}
+    with closing(sqlite3.connect(store(own))) as raw:
+        old = {
+            table: raw.execute(f"SELECT * FROM {table} WHERE {column} = ?", (ada.id,)).fetchall()  # noqa: S608
+            for table, column in tables.items()
+        }
+    own.ask("user", "reset", ada.name)
+    with closing(sqlite3.connect(store(own), timeout=10)) as raw:
+        raw.execute("DELETE FROM enrolments")
+        raw.execute("DELETE FROM seals WHERE key = ? AND kind = 'factors'", (ada.id,))
+        for table, rows in old.items():
+            for row in (each for each in rows if table != "seals" or each[0] == "factors"):
+                raw.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        raw.commit()
+    assert not can_sign_in(own, ada, url)
+    seen(own, "store:tampered")
+
+
 @pytest.mark.requirement("ASVS 16.3.3")
 def test_a_grant_that_somebody_writes(own: Gateway, ada: Person) -> None:
     token = own.add_token("prometheus", "monitor@-")
