@@ -4,15 +4,16 @@ Law: of the keys in the file one is in force, the one that the last checkpoint n
 key is durable in the file before a checkpoint introduces it; once that checkpoint is durable, the old one is destroyed.
 `settle` does the second half after whatever crash, so that each ends with one key, and the chain goes on.
 
-Destroyed means: its file is overwritten, synced, and then unlinked, and no name of ours leads to it. A file system that
+Destroyed means: its file is overwritten, synced, and then unlinked, and no name of ours leads to it; and so is whatever
+held it in memory, as it is and sealed, since the key that opens it is there as well (`secret.wipe`). A file system that
 never writes in place, a disk that moves its blocks, and a copy of the folder may still have it: none should be taken.
 (Forward security after Bellare and Miner, CRYPTO 1999; here with keys that are independent of each other.)
 """
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,27 +23,29 @@ from gateway.audit.files import Files, syncing, write_all
 from gateway.foundation.clock import Clock
 from gateway.foundation.entropy import Entropy
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import KeySet, seal, unseal
+from gateway.foundation.keyring import KeySet, seal_apart, unseal
+from gateway.foundation.secret import wipe
 
 FOLDER = "signing"
 PERIOD_SECONDS = 3600.0
 """How long one key signs: what a thief of the node can sign anew."""
 _BOUND_TO = "audit/signing-key"
+SEED_BYTES = 32
+"""Of Ed25519 (RFC 8032)."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Version:
-    """One key as it rests, sealed."""
+    """One key. Its seed is in this one object and nowhere else in memory."""
 
-    seed: str
-    """32 bytes of Ed25519 (RFC 8032), hexadecimal."""
+    seed: bytes
     created: float
     introduced_by: str
     """The public key before; empty for the first."""
 
     @property
     def private(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.seed))
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
 
     @property
     def public(self) -> str:
@@ -83,7 +86,7 @@ class SigningKey:
             self._files.sync_folder(folder.parent)
             self._files.sync_folder(folder)
         self._clear()
-        self._versions = self._read() if has_begun or self._path.exists() else []
+        self._hold(self._read() if has_begun or self._path.exists() else [])
 
     def settle(self, last: Checkpoint | None) -> None:
         """Keep the key that is in force and destroy the others; make the first one of a history that begins."""
@@ -106,20 +109,27 @@ class SigningKey:
         return sign(checkpoint, self._versions[0].private)
 
     def _make(self, introduced_by: str) -> _Version:
-        return _Version(self._entropy.bytes(32).hex(), self._clock.now(), introduced_by)
+        return _Version(self._entropy.bytes(SEED_BYTES), self._clock.now(), introduced_by)
 
     # The file
 
+    def _hold(self, versions: Sequence[_Version]) -> None:
+        before, self._versions = self._versions, list(versions)
+        for each in before:
+            if not any(each is kept for kept in versions):
+                wipe(each.seed)
+
     def _read(self) -> list[_Version]:
         try:
-            opened = unseal(self.sealing, self._path.read_bytes(), _BOUND_TO)
-            versions = [_Version(**each) for each in json.loads(opened or b"")["keys"]]
+            sealed = self._path.read_bytes()
         except FileNotFoundError:
             raise self._unfit("is not there") from None
-        except (ValueError, LookupError, TypeError):
-            versions = []
-        if not versions:
+        opened = unseal(self.sealing, sealed, _BOUND_TO)
+        wipe(sealed)
+        if opened is None:
             raise self._unfit("does not open with the journal's key, or is damaged")
+        versions = list(_versions(opened))
+        wipe(opened)
         return versions
 
     def _unfit(self, why: str) -> GatewayError:
@@ -130,8 +140,13 @@ class SigningKey:
 
     def _write(self, versions: Sequence[_Version]) -> None:
         """Replace the file, durably, and destroy what it was."""
-        content = json.dumps({"version": 1, "keys": [asdict(each) for each in versions]}).encode()
-        self._put(self._new, seal(self.sealing.current, content, _BOUND_TO, self._entropy), os.O_CREAT | os.O_EXCL)
+        content = _content(versions)
+        pieces = seal_apart(self.sealing.current, content, _BOUND_TO, self._entropy)
+        try:
+            self._put(self._new, pieces, os.O_CREAT | os.O_EXCL)
+        finally:
+            for each in (content, *pieces):
+                wipe(each)
         if self._path.exists():
             # A name by which the old one is found after a crash.
             self._files.link(self._path, self._old)
@@ -141,22 +156,37 @@ class SigningKey:
         with syncing(self._path.parent):
             self._files.sync_folder(self._path.parent)
         self._clear()
-        self._versions = list(versions)
+        self._hold(versions)
 
     def _clear(self) -> None:
         for path in (self._new, self._old):
             if not path.exists():
                 continue
             if not (self._path.exists() and path.samefile(self._path)):
-                self._put(path, bytes(path.stat().st_size), 0)
+                self._put(path, (bytes(path.stat().st_size),), 0)
             self._files.unlink(path)
 
-    def _put(self, path: Path, content: bytes, flags: int) -> None:
-        descriptor = self._files.open(path, os.O_WRONLY | flags)
+    def _put(self, path: Path, pieces: Sequence[bytes], flags: int) -> None:
+        descriptor, offset = self._files.open(path, os.O_WRONLY | flags), 0
         try:
             os.fchmod(descriptor, 0o600)
-            write_all(self._files, descriptor, content, 0)
+            for piece in pieces:
+                write_all(self._files, descriptor, piece, offset)
+                offset += len(piece)
             with syncing(path):
                 self._files.fdatasync(descriptor)
         finally:
             self._files.close(descriptor)
+
+
+def _content(versions: Sequence[_Version]) -> bytes:
+    """A line that says what is known of each, and then the seeds: a writer of JSON would make copies of them."""
+    told = [{"created": each.created, "introduced_by": each.introduced_by} for each in versions]
+    return b"".join([json.dumps({"version": 2, "keys": told}).encode(), b"\n", *(each.seed for each in versions)])
+
+
+def _versions(content: bytes) -> Iterator[_Version]:
+    end = content.index(b"\n") + 1
+    for number, told in enumerate(json.loads(content[:end])["keys"]):
+        start = end + number * SEED_BYTES
+        yield _Version(content[start : start + SEED_BYTES], **told)

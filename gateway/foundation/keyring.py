@@ -181,19 +181,25 @@ class KeySet:
 
 def seal(key: Key, plaintext: bytes, bound_to: str, entropy: Entropy) -> bytes:
     """AES-256-GCM; `key id . nonce . ciphertext`, bound to `bound_to` so that it opens nowhere else."""
+    return b"".join(seal_apart(key, plaintext, bound_to, entropy))
+
+
+def seal_apart(key: Key, plaintext: bytes, bound_to: str, entropy: Entropy) -> tuple[bytes, bytes]:
+    """The same in two: with the ciphertext in one place of memory, for whoever wipes it."""
     nonce = entropy.bytes(12)
     header = key.id.encode() + b"."
-    return header + nonce + AESGCM(key.derive("seal")).encrypt(nonce, plaintext, header + bound_to.encode())
+    return header + nonce, AESGCM(key.derive("seal")).encrypt(nonce, plaintext, header + bound_to.encode())
 
 
 def unseal(keys: KeySet, sealed: bytes, bound_to: str) -> bytes | None:
-    """The plaintext, or None if it was not sealed by one of `keys` for `bound_to`."""
-    key_id, separator, rest = sealed.partition(b".")
-    key = keys.find(key_id.decode("ascii", "replace"))
-    if not separator or key is None or len(rest) < 28:
+    """The plaintext, or None if it was not sealed by one of `keys` for `bound_to`. Nothing of it is copied."""
+    header = sealed[: sealed.find(b".") + 1]
+    key = keys.find(header[:-1].decode("ascii", "replace"))
+    rest = memoryview(sealed)[len(header) :]
+    if not header or key is None or len(rest) < 28:
         return None
     try:
-        return AESGCM(key.derive("seal")).decrypt(rest[:12], rest[12:], key_id + b"." + bound_to.encode())
+        return AESGCM(key.derive("seal")).decrypt(rest[:12], rest[12:], header + bound_to.encode())
     except InvalidTag:
         return None
 

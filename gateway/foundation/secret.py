@@ -1,9 +1,16 @@
 """A value that never prints itself."""
 
+import ctypes
 import hmac
 from typing import Generic, NoReturn, TypeVar
 
 Value = TypeVar("Value", str, bytes)
+
+
+def wipe(held: bytes) -> None:
+    """Overwrite what nobody refers to any more: freed memory keeps what was in it, for whoever reads the process."""
+    # Where CPython has the bytes of an object (PyBytesObject.ob_sval); a zero follows them.
+    ctypes.memset(id(held) + bytes.__basicsize__ - 1, 0, len(held))
 
 
 class Secret(Generic[Value]):

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from gateway.audit.checkpoint import Checkpoint, parse
 from gateway.audit.files import SyncFailed
 from gateway.audit.journal import Journal
-from gateway.audit.signing_key import PERIOD_SECONDS
+from gateway.audit.signing_key import PERIOD_SECONDS, SEED_BYTES, _versions
 from gateway.foundation.errors import GatewayError, JournalUnavailable
 from gateway.foundation.keyring import Key, KeySet, is_sealed_by, unseal
 
@@ -32,7 +34,7 @@ def keys_on_disk(state_dir: Path) -> set[str]:
     found = set()
     for path in state_dir.rglob("*"):
         opened = unseal(KEYS, path.read_bytes(), "audit/signing-key") if path.is_file() else None
-        found |= {each["seed"] for each in json.loads(opened)["keys"]} if opened is not None else set()
+        found |= {each.seed.hex() for each in _versions(opened)} if opened is not None else set()
     return found
 
 
@@ -125,6 +127,44 @@ def test_the_key_is_sealed_and_for_its_owner_only(gateway: Gateway, journal: Jou
     assert seed.encode() not in path.read_bytes()
     assert seed not in repr(stolen_key(gateway.state_dir))
     assert seed not in repr(stolen_key(gateway.state_dir)._versions)
+
+
+@pytest.mark.requirement("promise 7", "ASVS 13.3.4")
+def test_nor_is_it_in_the_memory_of_who_had_it(tmp_path: Path) -> None:
+    """Root reads the keeper's memory: the seeds of before, or what their files held, with the key that opens it, would
+    sign the hours before this one."""
+    command = [sys.executable, "-m", "tests.audit.evolving", str(tmp_path)]
+    seeds, sealed = list[bytes](), list[bytes]()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        for number in range(4):
+            if number:
+                keeper.stdin.write("evolve\n")
+            assert keeper.stdout.readline() == "ready\n"
+            (seed,) = keys_on_disk(tmp_path)
+            seeds.append(bytes.fromhex(seed))
+            sealed.append((tmp_path / "signing" / "key").read_bytes()[-SEED_BYTES:])
+        memory = memory_of(keeper.pid)
+        keeper.stdin.close()
+    # That it is looked for in the right place, the key in force shows.
+    assert seeds[-1] in memory
+    for number, seed in enumerate(seeds[:-1]):
+        for trace in (seed, seed.hex().encode(), sealed[number]):
+            assert trace not in memory, (number, len(trace))
+
+
+def memory_of(process: int) -> bytes:
+    """All that it can write to."""
+    pieces = []
+    maps = Path(f"/proc/{process}/maps").read_text().splitlines()
+    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            place, mode, *_, name = [*line.split(), ""]
+            if mode.startswith("rw") and "[v" not in name:
+                start, end = (int(each, 16) for each in place.split("-"))
+                pieces.append(os.pread(memory.fileno(), end - start, start))
+    return b"".join(pieces)
 
 
 # Crashes
