@@ -117,7 +117,10 @@ def restore(
     """
     info, image = _opened(path, keys)
     repeat = again(info)
-    live, candidate, anchor = Sqlite(state_dir), Sqlite(state_dir, "restoring.db"), Anchor(state_dir, seals)
+    live, anchor = Sqlite(state_dir), Anchor(state_dir, seals)
+    # Not beside the store, where others write: a candidate that was given up has the next epoch, and whoever kept a
+    # copy of it could put it in the store's place at any later time, and be believed.
+    candidate = Sqlite(state_dir, "restoring.db", anchor.path.parent.name)
     replaced = _remains(live, seals)
     try:
         with mapped():

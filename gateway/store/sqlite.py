@@ -48,8 +48,8 @@ _PRAGMAS = (
 
 
 class Sqlite:
-    def __init__(self, state_dir: Path, name: str = "store.db") -> None:
-        self.path = state_dir / "store" / name
+    def __init__(self, state_dir: Path, name: str = "store.db", folder: str = "store") -> None:
+        self.path = state_dir / folder / name
         self._opened_on: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
@@ -157,6 +157,7 @@ class Sqlite:
 
         The log of the other goes first: SQLite would apply it to whatever file it finds under the name.
         """
+        other.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         aside = other.aside
         aside.discard()
         main, *logs = zip(other._files(), aside._files(), strict=True)
@@ -167,6 +168,7 @@ class Sqlite:
             os.link(*main)
         os.replace(self.path, other.path)
         _sync_folder(other.path.parent)
+        other._make()
 
     def _forget_half_a_restore(self) -> None:
         """The last step of `take_the_place_of` was never taken: then it is still this one that counts."""
