@@ -124,8 +124,8 @@ def _settings() -> Iterator[str]:
 
 
 def _options(section: type[Section], prefix: str) -> Iterator[Row]:
-    for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
+    for given, field in section.model_fields.items():
+        name, inner = field.alias or given, _section_of(field.annotation)
         yield _code(prefix + name), _code(_default(field)), _meaning(field, inner)
         if inner is not None:
             marker = "[]" if get_origin(field.annotation) is tuple else ""

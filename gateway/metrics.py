@@ -54,6 +54,13 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("gateway_decisions_total", "counter", "Decisions by their published reason.", ("reason",)),
     Definition("gateway_connections", "gauge", "Open client connections."),
+    Definition(
+        "gateway_proxied_refused_total",
+        "counter",
+        "Connections to listen.proxied that were closed before TLS: peer (not one of `from`), header (none, or a wrong "
+        "one), late, room, gone (as a balancer's check of the port).",
+        ("why",),
+    ),
     Definition("gateway_streams", "gauge", "Exchanges in progress, WebSocket tunnels and event streams included."),
     Definition("gateway_streams_cut_total", "counter", "Streams ended because their authority ended.", ("reason",)),
     Definition("gateway_sessions", "gauge", "Live sessions known to the workers.", merge="max"),

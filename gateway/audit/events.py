@@ -184,6 +184,7 @@ def ruling(
     decision: str,
     reason: str,
     client: str,
+    via: str | None = None,
     missing: str | None = None,
     detail: str | None = None,
     secret: Sequence[int] = (),
@@ -191,14 +192,16 @@ def ruling(
 ) -> bytes:
     """What is the same in the records of all requests that came to this decision: made once and kept by the caller.
     `path` is the request's target; `secret` the positions (from 0) of its secret segments. `missing` is the permission
-    that was lacking, `detail` a word on the reason; neither may quote the client."""
+    that was lacking, `detail` a word on the reason; neither may quote the client. `via` is the balancer that named the
+    client."""
+    balancer = "" if via is None else f',"via":{_word(via)}'
     extra = "" if missing is None else f'"missing":{_text(missing)},'
     if detail is not None:
         extra += f'"detail":{_text(detail)},'
     text = (
         f'"config":{_word(config)},"tenant":{_word(tenant)},"method":{_word(method)},"host":{_word(host)},'
         f'"path":{_text(redact_path(path, secret), path_cap)},"decision":{_word(decision)},'
-        f'"reason":{_word(reason)},{extra}"client":{_word(client)}'
+        f'"reason":{_word(reason)},{extra}"client":{_word(client)}{balancer}'
     )
     return b"%b,%b,%b" % (text.encode("ascii"), identity, route)
 

@@ -18,6 +18,7 @@ from gateway.config.values import (
     Listen,
     ListenAddress,
     NodeName,
+    Peers,
     PlacedPath,
     Seconds,
     Syslog,
@@ -52,6 +53,16 @@ class SecretSource(Section):
         return self
 
 
+class ProxiedSection(Section):
+    """One more address for all traffic, for balancers: here the PROXY protocol is mandatory, elsewhere an error."""
+
+    address: Listen
+    """Where balancers connect to."""
+    trusted: Peers = Field(alias="from")
+    """Addresses or networks of the balancers: nobody else may connect. What they say of a client is recorded and
+    counted, and believed by restrictions of addresses."""
+
+
 class ListenSection(Section):
     """The addresses that the gateway answers on."""
 
@@ -61,6 +72,7 @@ class ListenSection(Section):
     """Answers only with redirects to https."""
     ops: Listen = ListenAddress("127.0.0.1", 9464)
     """Health and metrics over HTTPS; loopback only."""
+    proxied: ProxiedSection | None = None
 
     # A validator of the field, so that it is told beside what is wrong with the others.
     @field_validator("ops")
@@ -73,12 +85,19 @@ class ListenSection(Section):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        if self.http.collides_with(self.https):
-            raise wrong(f"port {self.http.port} is taken by listen.https", "http", "give each listener its own")
-        for name, other in (("https", self.https), ("http", self.http)):
-            if self.ops.collides_with(other):
-                raise wrong(f"port {self.ops.port} is taken by listen.{name}", "ops", "give each listener its own")
+        for name, address in (*self.of_workers.items(), ("ops", self.ops)):
+            for other, taken in self.of_workers.items():
+                if name == other:
+                    break
+                if address.collides_with(taken):
+                    raise wrong(f"port {address.port} is taken by listen.{other}", name, "give each listener its own")
         return self
+
+    @property
+    def of_workers(self) -> dict[str, ListenAddress]:
+        """Where each worker listens, by name."""
+        found = {"https": self.https, "http": self.http}
+        return found if self.proxied is None else {**found, "proxied": self.proxied.address}
 
 
 class Certificate(Section):

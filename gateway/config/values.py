@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from gateway.config.translate import wrong
-from gateway.foundation import sizes
-from gateway.foundation.addresses import Address
+from gateway.foundation import addresses, sizes
+from gateway.foundation.addresses import Address, Network
 from gateway.foundation.durations import format_duration, parse_duration
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -101,6 +101,13 @@ def _split_url(value: object, scheme: str, hint: str) -> SplitResult:
     return parts
 
 
+def parse_peers(value: object) -> tuple[Network, ...]:
+    """Whom a listener believes: one address or network at least, and never every one."""
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise wrong("needs a list of addresses or networks", hint='for example ["10.0.0.5", "10.0.1.0/28"]')
+    return tuple(addresses.parse_network(each) for each in value)
+
+
 def parse_domain(value: object) -> str:
     """A DNS name in lower case, short enough for our own hosts under it (RFC 1035 2.3.4)."""
     text = value.lower() if isinstance(value, str) else ""
@@ -178,6 +185,7 @@ Seconds = Annotated[int, PlainValidator(parse_duration)]
 Bytes = Annotated[int, PlainValidator(parse_size)]
 Domain = Annotated[str, PlainValidator(parse_domain)]
 Listen = Annotated[ListenAddress, PlainValidator(ListenAddress.parse)]
+Peers = Annotated[tuple[Network, ...], PlainValidator(parse_peers)]
 Syslog = Annotated[TlsAddress, PlainValidator(parse_syslog)]
 Https = Annotated[str, PlainValidator(parse_https)]
 PlacedPath = Annotated[Path, PlainValidator(place_path)]

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic import model_validator as validates_model
 
-from gateway.foundation.addresses import Address, Network, parse_address
+from gateway.foundation.addresses import Address, Network, parse_address, parse_network
 from gateway.foundation.durations import parse_duration
 from gateway.foundation.principal import CredentialKind, Grant
 from gateway.foundation.secret import Secret
@@ -46,7 +46,6 @@ from gateway.policy.values import (
     parse_grant,
     parse_instant,
     parse_name,
-    parse_network,
     parse_request,
     parse_tenant,
     parse_time,

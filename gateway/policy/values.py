@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timezone
-from ipaddress import IPv6Network, ip_network
 from zoneinfo import ZoneInfo
 
-from gateway.foundation.addresses import Network
 from gateway.foundation.principal import Grant
 from gateway.foundation.tenants import EVERY_CUSTOMER, NO_CUSTOMER, is_tenant_name
 
@@ -63,19 +61,6 @@ def parse_tenant(text: str) -> str:
     if not is_tenant_name(text):
         raise ValueError(f"{text!r} can't be a tenant's name: use a-z, 0-9 and '-', with no '-' at either end")
     return text
-
-
-def parse_network(text: str) -> Network:
-    """An address or a network, in the spelling in which clients are compared with it."""
-    try:
-        network = ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no address or network: {error}") from None
-    if network.prefixlen == 0:
-        raise ValueError(f"{text!r} is every address there is: leave it out")
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{text!r} never matches: IPv4 clients are compared as IPv4, write the IPv4 network")
-    return network
 
 
 def parse_time(text: str) -> time:

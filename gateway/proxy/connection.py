@@ -44,6 +44,10 @@ class ClientConnection(Wire):
         self.client = ""
         """The address as text: in two records and a header of every exchange."""
         self.forwarded_for = b""
+        self.located: Address | None = None
+        """The address for restrictions; None: unknown, which is inside no network."""
+        self.via = ""
+        """The balancer that passed it on."""
         self.last_used = 0.0
         self.request_deadline: float | None = None
         """Of a request that has begun to come, in the loop's time. `deadline` is that of everything else."""
@@ -65,7 +69,7 @@ class ClientConnection(Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.address = parse_address(transport.get_extra_info("peername")[0])
+        self._comes_from(parse_address(transport.get_extra_info("peername")[0]))
         self.client = str(self.address)
         self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
         self.heads = HeadMemory(self.service.memory, server_name(transport.get_extra_info("ssl_object")))
@@ -74,6 +78,9 @@ class ClientConnection(Wire):
         self.service.clients.enter(self.network)
         self.service.connections.add(self)
         self._task = self.loop.create_task(self._serve())
+
+    def _comes_from(self, peer: Address) -> None:
+        self.address = self.located = peer
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

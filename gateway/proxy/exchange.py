@@ -239,7 +239,7 @@ class Exchange:
         last = connection.ruling
         if last is not None and last.answers(self.snapshot, self.admitted, principal, now, is_tenant_known):
             return self.take(last)
-        question = Question(match, principal, now, connection.address, is_tenant_known)
+        question = Question(match, principal, now, connection.located, is_tenant_known)
         ruling = Ruling(self.snapshot, self.admitted, question)
         # Of a head that is not remembered, no later one is recognised.
         connection.ruling = ruling if ruling.is_allow and connection.heads.remembers(self.admitted) else None
@@ -329,6 +329,7 @@ class Exchange:
             decision=decision,
             reason=reason,
             client=self.connection.client,
+            via=self.connection.via or None,
             missing=missing,
             detail=detail or None,
             secret=secret,

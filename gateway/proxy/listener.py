@@ -7,8 +7,10 @@ not be swapped while it runs.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from gateway.http1 import limits
 from gateway.http1.authority import parse_host, split_absolute
@@ -32,20 +34,20 @@ PAUSE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Listener:
-    """One listening socket. `tls` None: plain, for the redirects only."""
+class Accepting(ABC):
+    """One listening socket."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
-        protocol: Callable[[], Wire],
         tls: ServerTls | None,
         has_room: Callable[[str], bool],
     ) -> None:
-        """`has_room`: for another connection of this client (`admission.prefix_of`)."""
+        """`tls` None: plain, for the redirects only. `has_room`: for another connection of this client
+        (`admission.prefix_of`)."""
         self.tls = tls
-        self._loop, self._socket, self._protocol, self._has_room = loop, listening, protocol, has_room
+        self._loop, self._socket, self._has_room = loop, listening, has_room
         self._opening: set[asyncio.Task[None]] = set()
         self._shaking_hands = Shares()
         self._pause: asyncio.TimerHandle | None = None
@@ -73,8 +75,8 @@ class Listener:
                 self.stop()
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self.start)
                 return
-            peer = prefix_of(address[0])
-            if not self._has_room(peer) or self._shaking_hands.is_over(peer, HANDSHAKES, ONE_CLIENTS_HANDSHAKES):
+            opening = self._admit(client, address[0])
+            if opening is None:
                 client.close()
                 continue
             client.setblocking(False)
@@ -82,18 +84,26 @@ class Listener:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 # Not on the listening socket: its clients would be told for good that no more will ever be taken.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            self._shaking_hands.enter(peer)
-            task = self._loop.create_task(self._open(client, peer))
+            task = self._loop.create_task(opening)
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open(self, client: socket.socket, peer: str) -> None:
+    @abstractmethod
+    def _admit(self, client: socket.socket, address: str) -> Coroutine[Any, Any, None] | None:
+        """What opens this connection, which has been counted. None: it may not be."""
+
+    def _may_shake_hands(self, peer: str) -> bool:
+        is_over = self._shaking_hands.is_over(peer, HANDSHAKES, ONE_CLIENTS_HANDSHAKES)
+        return self._has_room(peer) and not is_over
+
+    async def _open(self, client: socket.socket, peer: str, protocol: Callable[[], Wire]) -> None:
+        """`peer` has entered `_shaking_hands`."""
         try:
             if self.tls is None:
-                await self._loop.connect_accepted_socket(self._protocol, client)
+                await self._loop.connect_accepted_socket(protocol, client)
             else:
                 await self._loop.connect_accepted_socket(
-                    self._protocol,
+                    protocol,
                     client,
                     ssl=self.tls.context,
                     ssl_handshake_timeout=HANDSHAKE_SECONDS,
@@ -104,6 +114,28 @@ class Listener:
             client.close()
         finally:
             self._shaking_hands.leave(peer)
+
+
+class Listener(Accepting):
+    """One that clients reach by themselves."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        protocol: Callable[[], Wire],
+        tls: ServerTls | None,
+        has_room: Callable[[str], bool],
+    ) -> None:
+        super().__init__(loop, listening, tls, has_room)
+        self._protocol = protocol
+
+    def _admit(self, client: socket.socket, address: str) -> Coroutine[Any, Any, None] | None:
+        peer = prefix_of(address)
+        if not self._may_shake_hands(peer):
+            return None
+        self._shaking_hands.enter(peer)
+        return self._open(client, peer, self._protocol)
 
 
 class Redirecting(Wire):

@@ -300,8 +300,8 @@ class Service:
         origin = running.origin
         match = policy.match(request.host, request.method, request.path)
         is_tenant_known = match.tenant is None or self.directory.knows_tenant(match.tenant)
-        now, address = self.clock.now(), running.connection.address
-        question = Question(match, running.principal, now, address, is_tenant_known)
+        now, located = self.clock.now(), running.connection.located
+        question = Question(match, running.principal, now, located, is_tenant_known)
         running.snapshot, before = self.snapshot, running.decided.terms.destination
         ruling = running.take(Ruling(self.snapshot, request, question))
         if not ruling.is_allow:

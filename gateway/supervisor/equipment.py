@@ -101,7 +101,8 @@ class Equipment:
         """
         match seat.role:
             case "worker":
-                sockets = {name: self._listening[f"{name}/{seat.index}"].fileno() for name in ("https", "http")}
+                names = self._settings.listen.of_workers
+                sockets = {name: self._listening[f"{name}/{seat.index}"].fileno() for name in names}
                 return {**sockets, "rates": self._listening["rates"].fileno()}
             case "portal":
                 return {"portal": self._listening["portal"].fileno()}
@@ -266,16 +267,17 @@ def certificate_names(configuration: Configuration) -> list[str]:
 
 def _listen_to_clients(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
     """Those that systemd passed as they are, one for all workers; of the others, one for each worker."""
-    wanted = {"https": settings.listen.https, "http": settings.listen.http, "ops": settings.listen.ops}
+    shared = settings.listen.of_workers
+    wanted = {**shared, "ops": settings.listen.ops}
     passed = activation.take(os.environ, wanted)
     for each in passed.values():
         stack.enter_context(each)
-    for name in {"https", "http"} - passed.keys():
+    for name in shared.keys() - passed.keys():
         _refuse_taken(f"listen.{name}", wanted[name])
     listening = {
         f"{name}/{slot}": passed.get(name) or stack.enter_context(_listen(f"listen.{name}", wanted[name], shared=True))
         for slot in range(worker_count(settings))
-        for name in ("https", "http")
+        for name in shared
     }
     listening["ops"] = passed.get("ops") or stack.enter_context(_listen("listen.ops", wanted["ops"], shared=False))
     return listening

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+from functools import partial
 
 import uvloop
 
@@ -18,7 +19,8 @@ from gateway.policy.reasons import Reason
 from gateway.proxy.admission import Shares
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.health import HealthChecks
-from gateway.proxy.listener import ONE_CLIENTS_REDIRECTS, REDIRECTS, Listener, Redirecting
+from gateway.proxy.listener import ONE_CLIENTS_REDIRECTS, REDIRECTS, Accepting, Listener, Redirecting
+from gateway.proxy.proxied import REFUSALS, Balancers, ProxiedConnection, ProxiedListener
 from gateway.proxy.rates import Rates
 from gateway.proxy.service import Keys, Limits, Service, Timeouts
 from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
@@ -51,17 +53,14 @@ class Worker(Child):
         self.service = self._build(loop)
         self._directory.on_change = self._on_change
         self._redirected = Shares()
-        self._listeners = [
-            Listener(
-                loop, self._socket("https"), lambda: ClientConnection(self.service), self._tls, self.service.has_room
-            ),
-            Listener(loop, self._socket("http"), self._redirecting, None, self._may_redirect),
-        ]
+        self._listeners = self._listen(loop)
         self._tasks = [loop.create_task(self._sweep()), loop.create_task(self._watch_time())]
         self._reviews: set[asyncio.Task[None]] = set()
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
         for reason in Reason:
             self.metrics.count("gateway_decisions_total", reason.value, by=0)
+        for why in REFUSALS if self.settings.listen.proxied is not None else ():
+            self.metrics.count("gateway_proxied_refused_total", why, by=0)
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -69,6 +68,18 @@ class Worker(Child):
             listener.start()
         self._checks = HealthChecks(self.service.upstreams)
         self._checks.follow(self.service.snapshot.policy)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> list[Accepting]:
+        service, tls, proxied = self.service, self._tls, self.settings.listen.proxied
+        listeners: list[Accepting] = [
+            Listener(loop, self._socket("https"), lambda: ClientConnection(service), tls, service.has_room),
+            Listener(loop, self._socket("http"), self._redirecting, None, self._may_redirect),
+        ]
+        if proxied is not None:
+            speak, listening = partial(ProxiedConnection, service), self._socket("proxied")
+            balancers = Balancers(proxied.trusted, partial(self.metrics.count, "gateway_proxied_refused_total"))
+            listeners.append(ProxiedListener(loop, listening, speak, tls, service.has_room, balancers))
+        return listeners
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> Service:
         settings = self.settings
@@ -156,7 +167,10 @@ class Worker(Child):
 
     async def adopt(self, message: Message) -> None:
         service, settings = self.service, self.settings
-        self._listeners[0].tls = self._server_tls(message)
+        tls = self._server_tls(message)
+        for listener in self._listeners:
+            if listener.tls is not None:
+                listener.tls = tls
         # Not read again: files may have changed since they were looked at.
         service.upstreams.use(self._checked_tls)
         service.upstreams.connect_seconds = settings.timeouts.upstream_connect

@@ -107,6 +107,19 @@ def test_addresses_that_we_hand_out(listen, public_port, origin):
         ("listen", "{http: '[::]:8443'}", "listen.http", "taken by listen.https"),
         ("listen", "{ops: '127.0.0.1:8443'}", "listen.ops", "taken by listen.https"),
         ("listen", "{ops: '127.0.0.1:8080'}", "listen.ops", "taken by listen.http"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444'}}", "listen.proxied.from", "missing"),
+        ("listen", "{proxied: {from: ['10.0.0.5']}}", "listen.proxied.address", "missing"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: []}}", "listen.proxied.from", "needs a list"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: '10.0.0.5'}}", "listen.proxied.from", "needs a list"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: [5]}}", "listen.proxied.from", "needs a list"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: ['0.0.0.0/0']}}", "listen.proxied.from", "every"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: ['::/0']}}", "listen.proxied.from", "every address"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: ['::ffff:0:0/96']}}", "listen.proxied.from", "IPv4"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: ['10.0.0.5/8']}}", "listen.proxied.from", "host bits"),
+        ("listen", "{proxied: {address: '10.0.0.5:8444', from: [balancer]}}", "listen.proxied.from", "no address"),
+        ("listen", "{proxied: {address: '10.0.0.5:8443', from: ['10.0.0.5']}}", "listen.proxied", "by listen.https"),
+        ("listen", "{proxied: {address: '10.0.0.5:8080', from: ['10.0.0.5']}}", "listen.proxied", "by listen.http"),
+        ("listen", "{proxied: {address: '[::]:9464', from: ['10.0.0.5']}}", "listen.ops", "taken by listen.proxied"),
         ("workers", "0", "workers", "1 to 256"),
         ("workers", "257", "workers", "1 to 256"),
         ("workers", "true", "workers", "1 to 256"),
@@ -179,6 +192,14 @@ def test_witnesses():
         "tls://[::1]:6514",
         "https://a.example:8443/put",
     ]
+
+
+@pytest.mark.advisory("CVE-2026-76835", "CVE-2024-45806")
+def test_nobody_is_believed_who_is_not_named():
+    assert read().listen.proxied is None
+    settings = read(listen='{proxied: {address: "10.0.0.5:8444", from: ["10.0.0.7", "2001:db8::/64"]}}')
+    assert list(map(str, settings.listen.proxied.trusted)) == ["10.0.0.7/32", "2001:db8::/64"]
+    assert list(settings.listen.of_workers) == ["https", "http", "proxied"]
 
 
 def test_listeners_on_one_port_of_different_addresses_are_fine():

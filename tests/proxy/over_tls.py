@@ -10,7 +10,10 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -19,6 +22,7 @@ import uvloop
 from gateway.foundation.errors import GatewayError
 from gateway.foundation.keyring import KeySet
 from gateway.proxy import tls
+from gateway.proxy.proxied import Balancers, ProxiedConnection, ProxiedListener
 from gateway.proxy.tls import Certificate, ServerTls, client_context, prove
 
 from .rig import DOMAIN, TestGateway, open_gateway, sample_policy
@@ -437,6 +441,107 @@ def test_certificates_are_swapped_for_the_next_connection(tell: Tell, authority:
         assert second.writer.get_extra_info("peercert")["serialNumber"] != before
         first.sends(request("/elsewhere"))
         assert (await first.gets()).status == 403
+
+    tell(story)
+
+
+# Behind balancers.
+
+CARRIED = {
+    "version 1": b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n",
+    "version 2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 7, 10, 0, 0, 1, 1, 1, 1, 187]),
+}
+
+
+class Behind:
+    """A client behind a balancer, byte by byte: what is sent before TLS begins is the test's."""
+
+    def __init__(self, gateway: TestGateway, authority: Authority) -> None:
+        loop, service = asyncio.get_running_loop(), gateway.service
+        self.refused: list[str] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        speak, tls = partial(ProxiedConnection, service), gateway.listener.tls
+        balancers = Balancers((ip_network("127.0.0.1"),), self.refused.append)
+        self._listener = ProxiedListener(loop, self._listening, speak, tls, service.has_room, balancers)
+        self._listener.start()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = authority.client().wrap_bio(self._incoming, self._outgoing, server_hostname=HOST)
+
+    async def connects(self) -> None:
+        self._wire = Client(*await asyncio.open_connection(*self._listening.getsockname()))
+
+    async def shakes_hands(self, header: bytes, step: int | None, behind: bytes = b"") -> None:
+        """`header`, `behind` and the ClientHello as one stream of bytes, cut at each `step`."""
+        with suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        await self._wire.sends_in_steps(header + behind + self._outgoing.read(), step)
+        await self._until(self._tls.do_handshake)
+
+    async def asks(self, wire: bytes) -> bytes:
+        self._tls.write(wire)
+        return await self._until(lambda: self._tls.read(65536))
+
+    async def _until(self, act: Callable[[], Any]) -> Any:
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(ssl.SSLWantReadError):
+                    done = act()
+                    self._wire.sends(self._outgoing.read())
+                    return done
+                self._wire.sends(self._outgoing.read())
+                if not (more := await self._wire.reader.read(65536)):
+                    raise ConnectionResetError
+                self._incoming.write(more)
+
+    async def ends(self) -> None:
+        self._wire.writer.transport.abort()
+        self._listener.stop()
+        self._listening.close()
+
+
+@pytest.mark.parametrize("step", [None, 1, 50])
+@pytest.mark.parametrize("what", CARRIED)
+def test_a_balancer_says_whose_handshake_follows(tell: Tell, authority: Authority, what: str, step: int | None) -> None:
+    async def story(gateway: TestGateway) -> None:
+        gateway.application.answers(answer(b"hello"))
+        behind = Behind(gateway, authority)
+        await behind.connects()
+        await behind.shakes_hands(CARRIED[what], step)
+        assert (await behind.asks(request())).startswith(b"HTTP/1.1 200 ")
+        assert gateway.application.seen[0].values("X-Forwarded-For") == ["192.0.2.7"]
+        # Where TLS has begun, it is nothing but a bad request.
+        assert (await behind.asks(CARRIED[what] + request())).startswith(b"HTTP/1.1 400 ")
+        assert [each["client"] for each in await gateway.records() if "client" in each] == ["192.0.2.7"] * 2
+        assert not behind.refused
+        await behind.ends()
+
+    tell(story)
+
+
+@pytest.mark.parametrize(("header", "extra"), [(CARRIED["version 1"], CARRIED["version 1"]), (b"", b""), (b"", b"\n")])
+def test_without_exactly_one_header_there_is_no_handshake(
+    tell: Tell, authority: Authority, header: bytes, extra: bytes
+) -> None:
+    async def story(gateway: TestGateway) -> None:
+        behind = Behind(gateway, authority)
+        await behind.connects()
+        with pytest.raises(REFUSED):
+            await behind.shakes_hands(header, None, extra)
+        assert behind.refused == ([] if header else ["header"])
+        assert not gateway.service.connections
+        await behind.ends()
+
+    tell(story)
+
+
+@pytest.mark.parametrize("what", CARRIED)
+@pytest.mark.requirement("promise 4")
+def test_no_other_listener_takes_a_header(tell: Tell, what: str) -> None:
+    async def story(gateway: TestGateway) -> None:
+        client = await gateway.connect()
+        client.sends(CARRIED[what] + tls.client_hello(tls.TLS_AES_256_GCM, tls.X25519))
+        assert not (await client.rest()).startswith(b"\x16")
+        assert not gateway.service.connections
 
     tell(story)
 

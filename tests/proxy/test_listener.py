@@ -60,6 +60,9 @@ NOT_REDIRECTED = [
     (b"GET /a HTTP/1.1\r\n\r\n", 400),
     (b"nonsense\r\n\r\n", 400),
     (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+    # The PROXY protocol is for the listener behind balancers alone.
+    (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\n" + request("/a"), 400),
+    (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0" + request("/a"), 400),
     (request("/" + "a" * 9000), 414),
     (b"GET /a HTTP/1.1\r\nX-A: " + b"a" * 40_000, 431),
     (request("/a\r\nLocation: https://evil.example/"), 400),

@@ -113,3 +113,15 @@ def test_all_workers_share_the_one_that_was_passed(place, held, monkeypatch):
         assert {each["https"] for each in workers} == {held}
         assert len({each["http"] for each in workers}) == len(workers)
     assert "LISTEN_FDS" not in os.environ
+
+
+def test_the_listener_behind_balancers_is_one_of_them(place, held, monkeypatch):
+    wanted = address(held)
+    proxied = f'listen: {{proxied: {{address: "{wanted}", from: ["10.0.0.5"]}}, '
+    place.edit(place.settings_path, "listen: {", proxied)
+    monkeypatch.setattr(activation.take, "__defaults__", (held,))
+    for name, value in told(1).items():
+        monkeypatch.setenv(name, value)
+    with Equipment.for_configuration(place.configuration()) as equipment:
+        workers = [equipment.descriptors(seat) for seat in Roster(2).seats if seat.role == "worker"]
+        assert [each["proxied"] for each in workers] == [held, held]
