@@ -194,9 +194,9 @@ def _checked(name: str, labels: tuple[str, ...]) -> tuple[str, ...]:
 class Ledger:
     """The totals of all processes: the last ones each live process sent, and those of the retired, added up."""
 
-    def __init__(self) -> None:
+    def __init__(self, retired: Totals | None = None) -> None:
         self._live: dict[str, Totals] = {}
-        self._retired: Totals = {}
+        self.retired: Totals = retired or {}
 
     def update(self, process: str, totals: Totals) -> None:
         """Raises ValueError for what no `Metrics` has made: the process may have been taken over."""
@@ -208,10 +208,10 @@ class Ledger:
         """The process is gone: its counters stay, its gauges go."""
         gone = self._live.pop(process, {})
         lasting = {name: series for name, series in gone.items() if BY_NAME[name].kind != "gauge"}
-        self._retired = merged([self._retired, lasting])
+        self.retired = merged([self.retired, lasting])
 
     def totals(self) -> Totals:
-        return merged([self._retired, *self._live.values()])
+        return merged([self.retired, *self._live.values()])
 
 
 def _fits(name: str, series: object) -> bool:

@@ -63,6 +63,8 @@ class EventName(StrEnum):
     SETTINGS_RELOAD_REFUSED = "settings:reload-refused"
     KEY_ROTATE = "key:rotate"
     KEY_RETIRE = "key:retire"
+    GATEWAY_RESTART = "gateway:restart"
+    GATEWAY_RESTART_REFUSED = "gateway:restart-refused"
     PROCESS_START = "process:start"
     PROCESS_REPLACED = "process:replaced"
     PROCESS_STOP = "process:stop"

@@ -17,6 +17,7 @@ app.command("demo")(serve.demo)
 app.command("check")(check.check)
 app.command("status")(status.status)
 app.command("reload")(status.reload)
+app.command("restart")(status.restart)
 for name, family in (
     ("tenant", tenant.family),
     ("user", user.family),

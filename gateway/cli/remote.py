@@ -6,9 +6,11 @@ the socket (SO_PEERCRED). Times are unix seconds, `null` for never; lists of gra
 
 verb            arguments                                   result
 --------------  ------------------------------------------  ---------------------------------------------------------
-status          -                                           node, version, config, since, processes: [{process, pid,
-                                                            state, since, user, confined}]
+status          -                                           node, version, config, since, ready, leaving: [pid],
+                                                            processes: [{process, pid, state, since, user,
+                                                            confined}]
 reload          -                                           config
+restart         -                                           config (of those that are replaced)
 tenant.add      names                                       added: [name]
 tenant.list     -                                           tenants: [{name, created, closed}]
 tenant.close    name                                        name, sessions_ended
@@ -61,8 +63,14 @@ if TYPE_CHECKING:
 SOCKET = Path("run/keeper.sock")
 LARGEST_ANSWER_BYTES = 64 << 20
 DEADLINE_SECONDS = 30.0
-_DEADLINES = {"snapshot.create": 900.0, "snapshot.verify": 900.0, "snapshot.restore": 900.0, "store.check": 900.0}
-NEEDS_RUNNING = frozenset({"status", "reload", "keys.rotate"})
+_DEADLINES = {
+    "restart": 60.0,
+    "snapshot.create": 900.0,
+    "snapshot.verify": 900.0,
+    "snapshot.restore": 900.0,
+    "store.check": 900.0,
+}
+NEEDS_RUNNING = frozenset({"status", "reload", "restart", "keys.rotate"})
 NEEDS_STOPPED = frozenset({"snapshot.restore", "store.reseal", "keys.rewrap"})
 
 

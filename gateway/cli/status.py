@@ -1,10 +1,17 @@
-"""`status` and `reload`."""
+"""`status`, `reload` and `restart`."""
+
+import time
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from gateway.cli import show
 from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
-from gateway.cli.remote import ask
+from gateway.cli.remote import NothingAnswers, ask
+from gateway.foundation.errors import GatewayError
+
+RESTARTED_SECONDS = 60.0
 
 
 def status(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
@@ -28,3 +35,31 @@ def reload(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
         show.as_json(result)
     else:
         typer.echo(f"In force: {result['config']}")
+
+
+def restart(config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
+    """Replace every process by one of the version that is installed now, without losing a request. Returns when the new
+    ones serve; what can't take over is refused, and the old ones go on."""
+    before = ask(config, "status")
+    ask(config, "restart")
+    result = _wait_for_successors(config, before["since"])
+    if json:
+        show.as_json(result)
+    else:
+        typer.echo(f"Restarted: version {result['version']}, in force: {result['config']}")
+
+
+def _wait_for_successors(config: Path, since: float) -> dict[str, Any]:
+    deadline = time.monotonic() + RESTARTED_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            result = ask(config, "status")
+        except NothingAnswers:
+            raise
+        except GatewayError:
+            # The keeper is being replaced, which takes questions.
+            result = None
+        if result is not None and result["ready"] and result["since"] > since + 0.001:
+            return result
+        time.sleep(0.2)
+    raise GatewayError("the new processes are not all ready yet: the old ones serve where they are not; see `status`")

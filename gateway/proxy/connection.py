@@ -5,7 +5,10 @@ is looked at only when the last exchange has ended; at most one head is read ahe
 """
 
 import asyncio
+import fcntl
 import logging
+import termios
+from array import array
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -92,8 +95,9 @@ class ClientConnection(Wire):
             self._task.cancel()
 
     def close_if_idle(self) -> None:
-        """For a drain: between two requests nothing is lost by closing."""
-        if self.exchange is None and not self.buffer:
+        """For a drain: between two requests nothing is lost by closing. What the next one has brought to the kernel
+        counts, though nobody has read it yet: the loop may have been busy, and this close would be its answer."""
+        if self.exchange is None and not self.buffer and not _has_arrived(self.transport):
             self.transport.close()
 
     @property
@@ -179,3 +183,12 @@ class ClientConnection(Wire):
                     self.abort()
         if not self.is_lost:
             self.transport.close()
+
+
+def _has_arrived(transport: asyncio.Transport) -> bool:
+    wire = transport.get_extra_info("socket")
+    if wire is None or wire.fileno() < 0:
+        return False
+    unread = array("i", [0])
+    fcntl.ioctl(wire.fileno(), termios.FIONREAD, unread)
+    return unread[0] > 0

@@ -53,6 +53,11 @@ class Accepting(ABC):
         self._pause: asyncio.TimerHandle | None = None
         listening.setblocking(False)
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether connections are between their accept and the end of their handshake."""
+        return bool(self._opening)
+
     def start(self) -> None:
         self._loop.add_reader(self._socket.fileno(), self._accept)
 

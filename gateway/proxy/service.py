@@ -34,6 +34,8 @@ from gateway.proxy.tunnel import SERVICE_RESTART
 from gateway.proxy.upstreams import Upstreams
 
 DRAIN_STEP_SECONDS = 0.05
+OUTCOME_SECONDS = 1.0
+"""For what was cut at the end of a drain to say how it ended."""
 DISPLACED_AT_ONCE = 256
 RESERVED_REQUESTS = 8
 """Of one session, for its sign-out on a full disk: the page, the form, and some more tries. It takes no more of what is
@@ -342,11 +344,15 @@ class Service:
         self.metrics.set("gateway_sessions", self.directory.live_sessions())
         self.metrics.set("gateway_audit_backlog", self.journal.backlog)
 
-    async def drain(self, seconds: float, quiet_seconds: float = 1.0) -> None:
-        """Finish what runs, answer what still comes with `Connection: close`, and tell tunnels that we restart."""
+    async def drain(
+        self, seconds: float, quiet_seconds: float = 1.0, is_opening: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Finish what runs, answer what still comes with `Connection: close`, and tell tunnels that we restart.
+        A connection that is quiet for so long is closed before the end. `is_opening`: whether some are on their
+        way that are not in `connections` yet."""
         self.is_draining = True
         deadline = self.loop.time() + seconds
-        while self.connections and self.loop.time() < deadline:
+        while (self.connections or is_opening()) and self.loop.time() < deadline:
             self._say_restart(tunnels_only=True)
             for connection in list(self.connections):
                 if self.loop.time() - connection.last_used > quiet_seconds:
@@ -354,10 +360,12 @@ class Service:
             await asyncio.sleep(DRAIN_STEP_SECONDS)
         self._say_restart(tunnels_only=False)
         for connection in list(self.connections):
-            connection.abort()
+            connection.close_if_idle()
+            if connection.exchange is not None or connection.buffer:
+                connection.abort()
         self.upstreams.close_idle()
         # The journal is closed after us, and each of them has an outcome to record.
-        while len(self.live.running) and self.loop.time() < deadline + quiet_seconds:  # noqa: ASYNC110 - at the very end.
+        while len(self.live.running) and self.loop.time() < deadline + OUTCOME_SECONDS:  # noqa: ASYNC110 - at the very end.
             await asyncio.sleep(DRAIN_STEP_SECONDS)
         self.record_surplus()
 

@@ -76,8 +76,13 @@ def encode(message: Message) -> bytes:
 class Decoder:
     """Bytes to messages."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
+    def __init__(self, begun: bytes = b"") -> None:
+        self._buffer = bytearray(begun)
+
+    @property
+    def begun(self) -> bytes:
+        """What has come of the next message."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are complete now. Raises ChannelClosed for what can't be one."""
@@ -98,11 +103,12 @@ class Decoder:
 class MasterEnd:
     """The master's side: never blocks."""
 
-    def __init__(self, pipe: socket.socket) -> None:
+    def __init__(self, pipe: socket.socket, *, incoming: bytes = b"", outgoing: bytes = b"") -> None:
+        """`incoming`, `outgoing`: what another end of this pipe has left (`left`)."""
         self._pipe = pipe
         self._pipe.setblocking(False)
-        self._decoder = Decoder()
-        self._outgoing = bytearray()
+        self._decoder = Decoder(incoming)
+        self._outgoing = bytearray(outgoing)
         self._answers = 0
         """Bytes of answers since nothing was waiting."""
 
@@ -112,6 +118,11 @@ class MasterEnd:
     @property
     def has_outgoing(self) -> bool:
         return bool(self._outgoing)
+
+    @property
+    def left(self) -> tuple[bytes, bytes]:
+        """For whoever goes on with this pipe: what has come of a message, and what the child has not taken yet."""
+        return self._decoder.begun, bytes(self._outgoing)
 
     def send(self, message: Message) -> None:
         content = encode(message)

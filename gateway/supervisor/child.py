@@ -60,6 +60,8 @@ class Child(ABC):
         self.given = start
         self._prepared: tuple[int, Configuration, Message] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self.is_succeeded = False
+        """Another is ready in our seat: nobody waits for our end."""
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -183,6 +185,7 @@ class Child(ABC):
     async def _take(self, message: Message) -> None:
         match message["kind"]:
             case "drain":
+                self.is_succeeded = bool(message.get("succeeded"))
                 self.drain()
             case "prepare":
                 await self._prepare(message)

@@ -8,8 +8,9 @@ import fcntl
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -41,6 +42,14 @@ class _Open(Protocol):
     def fileno(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Descriptor:
+    number: int
+
+    def fileno(self) -> int:
+        return self.number
+
+
 class Equipment:
     def __init__(
         self,
@@ -64,18 +73,26 @@ class Equipment:
         """The unix time from which on `renewed` equipment has other keys; None: never."""
 
     @classmethod
-    def for_configuration(cls, configuration: Configuration) -> Self:
-        """Take the lock of this `state_dir` and bind every socket. Raises GatewayError in the user's words."""
+    def for_configuration(cls, configuration: Configuration, inherited: Mapping[str, int] | None = None) -> Self:
+        """Take the lock of this `state_dir` and bind every socket, unless they are `inherited` (`left`). Raises
+        GatewayError in the user's words."""
         with ExitStack() as stack:
             settings = configuration.settings
             who = identities(settings)
-            listening: dict[str, _Open] = {"lock": stack.enter_context(StateLock(settings.state_dir, who))}
-            listening |= _listen_to_clients(settings, stack)
-            listening["rates"] = stack.enter_context(os.fdopen(rates.create(worker_count(settings)), "rb"))
-            # Workers connect to the portal, by the group of the folder; and to the keeper, who gives commands.
-            portal_mode = 0o600 if who is None else 0o660
-            listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
-            listening["keeper"] = stack.enter_context(_listen_unix(settings.state_dir / KEEPER_SOCKET, 0o600))
+            listening: dict[str, _Open] = {}
+            if inherited is None:
+                listening |= stack.enter_context(StateLock(settings.state_dir, who)).held
+                listening |= _listen_to_clients(settings, stack)
+                listening["rates"] = stack.enter_context(os.fdopen(rates.create(worker_count(settings)), "rb"))
+                # Workers connect to the portal, by the group of the folder; and to the keeper, who gives commands.
+                portal_mode = 0o600 if who is None else 0o660
+                listening["portal"] = stack.enter_context(_listen_unix(settings.state_dir / PORTAL_SOCKET, portal_mode))
+                listening["keeper"] = stack.enter_context(_listen_unix(settings.state_dir / KEEPER_SOCKET, 0o600))
+            else:
+                # One that systemd passed has several names.
+                for descriptor in set(inherited.values()):
+                    stack.callback(os.close, descriptor)
+                listening |= {name: _Descriptor(descriptor) for name, descriptor in inherited.items()}
             keyring = open_keyring(settings, SystemClock(), SystemEntropy())
             equipment = cls(configuration, stack, listening, who, keyring)
             try:
@@ -93,6 +110,10 @@ class Equipment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._sockets.close()
+
+    def left(self) -> dict[str, int]:
+        """Every descriptor, for a successor that is to have the same."""
+        return {name: each.fileno() for name, each in self._listening.items()}
 
     def descriptors(self, seat: Seat) -> dict[str, int]:
         """The sockets of a seat, by what they are for.
@@ -204,14 +225,14 @@ class StateLock:
     def __init__(self, state_dir: Path, who: Identities | None = None) -> None:
         self._state_dir, self._who = state_dir, who
         self._files = ExitStack()
-        self._keeper_s = -1
+        self.held: dict[str, _Descriptor] = {}
+        """`lock` is what the keeper is given."""
 
     def __enter__(self) -> Self:
         if self._who is None:
             self._refuse_root()
         with self._files:
-            self._lock(LOCK)
-            self._keeper_s = self._lock(KEEPER_LOCK)
+            self.held = {"lock/supervisor": self._lock(LOCK), "lock": self._lock(KEEPER_LOCK)}
             furnish(self._state_dir, self._who)
             self._files = self._files.pop_all()
         return self
@@ -221,11 +242,7 @@ class StateLock:
     ) -> None:
         self._files.close()
 
-    def fileno(self) -> int:
-        """What the keeper is given."""
-        return self._keeper_s
-
-    def _lock(self, name: Path) -> int:
+    def _lock(self, name: Path) -> _Descriptor:
         path = self._state_dir / name
         try:
             for folder in (self._state_dir, path.parent):
@@ -238,7 +255,7 @@ class StateLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise GatewayError(f"another gateway is working on {self._state_dir}") from None
-        return descriptor
+        return _Descriptor(descriptor)
 
     def _refuse_root(self) -> None:
         """What root writes here, the gateway's own user could not read any more, and would not start."""

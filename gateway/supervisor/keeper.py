@@ -48,6 +48,8 @@ SUPERVISOR_SECONDS = 15.0
 PROGRESS_SECONDS = 15.0
 """For which a thread may get nowhere until this process has itself replaced: more than the longest wait above, and than
 a disk that is merely busy makes anybody wait."""
+RESTART_SECONDS = 50.0
+"""For the new code to say whether it can take over, and for a reload before that."""
 LAST_DELIVERY_SECONDS = 3.0
 """How long witnesses have to take the very last checkpoint."""
 MOST_OPENING = 256
@@ -201,6 +203,8 @@ class Keeper(Child):
         """A command from the socket. Raises GatewayError."""
         if verb in ("reload", "status"):
             return await self.channel.ask("supervisor", verb, deadline=SUPERVISOR_SECONDS)
+        if verb == "restart":
+            return await self.channel.ask("supervisor", verb, deadline=RESTART_SECONDS)
         if verb == "keys.list":
             versions = await self.channel.ask("supervisor", "keys")
             rows = await asyncio.to_thread(sealed_rows, self._store, self.keys("seal"))

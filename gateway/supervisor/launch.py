@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from typing import Protocol
 
 from gateway.proxy.tls import OPENSSL_CONF
 from gateway.supervisor.channel import MasterEnd
@@ -15,12 +16,24 @@ from gateway.supervisor.roster import Seat
 from gateway.supervisor.users import UMASK
 
 
+class Process(Protocol):
+    """What the supervisor needs of a process, whoever has started it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Child:
     """A running process in its seat."""
 
     seat: Seat
-    process: Popen[bytes]
+    process: Process
     channel: MasterEnd
     deadline: float | None = None
     """When it is killed, if it has not ended by then."""
@@ -34,10 +47,17 @@ class Child:
     """Why it was given up, though it had not ended."""
     is_confined: bool = False
     """It has said that it can write nothing but what is its own."""
+    is_predecessor: bool = False
+    """It holds no seat any more: it goes on until another is ready in it, and is then drained."""
 
     @property
     def name(self) -> str:
         return f"{self.seat.name}/{self.process.pid}"
+
+    @property
+    def key(self) -> str:
+        """What the master knows it by: its seat, which has one process and perhaps that one's predecessor."""
+        return self.name if self.is_predecessor else self.seat.name
 
     def stop_listening(self, selector: selectors.BaseSelector) -> None:
         if self.is_listened_to:

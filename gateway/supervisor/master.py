@@ -11,6 +11,7 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import time
 from collections import deque
 from contextlib import suppress
@@ -24,12 +25,14 @@ from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.process import gain_nothing, hide_memory
 from gateway.metrics import Ledger, Metrics
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, Message, require_from_child
+from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, MasterEnd, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.launch import Child, launch
+from gateway.supervisor.notify import notify
 from gateway.supervisor.questions import MOST_QUOTED, Questions, refusal
-from gateway.supervisor.reload import InForce, nobody
+from gateway.supervisor.reload import Answer, InForce, nobody
 from gateway.supervisor.roster import Roster, Seat, State
+from gateway.supervisor.succession import SIGNALS, Inheritance, Inherited, Left, Rehearsal, is_run_alone, rehearse
 from gateway.supervisor.users import user_name
 
 UNRECORDED = 1000
@@ -45,13 +48,17 @@ log = logging.getLogger(__name__)
 
 
 class Master:
-    def __init__(self, configuration: Configuration, equipment: Equipment) -> None:
+    def __init__(
+        self, configuration: Configuration, equipment: Equipment, inheritance: Inheritance | None = None
+    ) -> None:
+        """`inheritance`: of the supervisor that this process was until now."""
+        left = inheritance or Inheritance({})
         self._roster = Roster(equipment.slots)
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
-        self._stop_requested = self._reload_requested = self._announced = False
+        self._stop_requested = self._reload_requested = self._restart_requested = self._announced = False
         self._exit_code = 0
-        self._ledger, self._metrics = Ledger(), Metrics()
+        self._ledger, self._metrics = Ledger(left.retired), Metrics()
         self._metrics.set("gateway_config_reload_failed", 0)
         for seat in self._roster.seats:
             self._metrics.count("gateway_processes_replaced_total", seat.role, by=0)
@@ -59,8 +66,15 @@ class Master:
         self._clock: Clock = SystemClock()
         self._started = self._kept_at = time.monotonic()
         self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
-        self._questions = Questions()
-        self._force = InForce(configuration, equipment, self._children, self._metrics, self._record)
+        self._questions = Questions(left.questions)
+        self._rehearsal: Rehearsal | None = None
+        self._force = InForce(
+            configuration, equipment, self._children, self._metrics, self._record, version=left.version + 1
+        )
+        for each in left.children:
+            self._adopt(each)
+        if inheritance is not None:
+            self._record("gateway:restart", old=left.config, new=configuration.digest)
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
@@ -70,11 +84,13 @@ class Master:
             self._take_signals()
             now = time.monotonic()
             for seat in self._roster.to_start(now):
-                self._start(seat, now)
+                if self._may_follow(seat):
+                    self._start(seat, now)
             for seat in self._roster.to_end(now):
                 log.error("a process did not become ready", extra={"seat": seat.name})
                 self._kill(seat)
             self._keep_time(now)
+            self._keep_rehearsal(now)
             self._wait(min(self._roster.next_look(now), 0.5))
             self._reap()
         return self._exit_code
@@ -83,22 +99,112 @@ class Master:
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop_requested = True
         elif number == signal.SIGHUP:
             self._reload_requested = True
+        elif number == signal.SIGUSR2:
+            self._restart_requested = True
 
     def _take_signals(self) -> None:
         if self._stop_requested and not self._roster.is_stopping:
             log.info("stopping")
+            notify("STOPPING=1")
             self._roster.is_stopping = True
         if self._reload_requested:
             self._reload_requested = False
             self._force.reload(nobody)
+        if self._restart_requested:
+            self._restart_requested = False
+            self._restart(nobody)
+
+    # Succession: of ourselves, and with that of everybody.
+
+    def _restart(self, answer: Answer) -> None:
+        """Answered before the exec: whoever asks sees by `status` what has become of it."""
+        if self._rehearsal is not None or self._predecessors:
+            answer(None, "another restart is under way")
+        elif not is_run_alone():
+            answer(None, "only a gateway that was started with `run` can restart itself")
+        elif not self._roster.all_ready or self._roster.is_stopping:
+            answer(None, "not every process is ready: see `status`")
+        else:
+            force = self._force
+            try:
+                self._rehearsal = Rehearsal(force.configuration.settings, answer)
+            except OSError as error:
+                answer(None, f"the new version can't be started: {error}")
+
+    def _keep_rehearsal(self, now: float) -> None:
+        rehearsal = self._rehearsal
+        if rehearsal is None or not rehearsal.is_over(now):
+            return
+        if (objection := rehearsal.objection) is not None:
+            self._end_rehearsal(rehearsal, objection)
+        # Not in the middle of a reload, and with everybody there: what is half done could not be handed over.
+        elif self._force.coming is None and self._roster.all_ready:
+            self._become_successor(rehearsal)
+        elif self._roster.is_stopping:
+            self._end_rehearsal(rehearsal, "stopping")
+
+    def _end_rehearsal(self, rehearsal: Rehearsal, objection: str) -> None:
+        self._rehearsal = None
+        rehearsal.close()
+        self._record("gateway:restart-refused", problems=objection.splitlines()[:20])
+        rehearsal.answer(None, objection)
+
+    def _become_successor(self, rehearsal: Rehearsal) -> None:
+        rehearsal.answer({"config": self._force.configuration.digest}, None)
+        self._ledger.update("supervisor", self._metrics.totals())
+        self._ledger.retire("supervisor")
+        log.info("restarting")
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        inheritance = Inheritance(
+            sockets=self._force.equipment.left(),
+            children=[_left(child) for child in self._children.values()],
+            questions=self._questions.waiting,
+            retired=self._ledger.retired,
+            version=self._force.version,
+            config=self._force.configuration.digest,
+        )
+        try:
+            inheritance.become()
+        except OSError as error:
+            self._end_rehearsal(rehearsal, f"the new version can't be started: {error}")
+
+    def _adopt(self, left: Left) -> None:
+        seat = Seat(left.role, left.index, State.READY, time.monotonic(), was_ready=True)
+        channel = MasterEnd(
+            socket.socket(fileno=left.channel),
+            incoming=bytes.fromhex(left.incoming),
+            outgoing=bytes.fromhex(left.outgoing),
+        )
+        child = Child(seat, Inherited(left.pid), channel, is_predecessor=True)
+        self._children[child.key] = child
+        self._selector.register(channel, selectors.EVENT_READ, child)
+
+    @property
+    def _predecessors(self) -> list[Child]:
+        return [child for child in self._children.values() if child.is_predecessor]
+
+    def _may_follow(self, seat: Seat) -> bool:
+        """Two keepers would sign side by side. Workers start one after the other: those that serve need the
+        processors as well."""
+        before = {child.seat.role for child in self._predecessors}
+        if seat.role == "worker" and "worker" in before:
+            return not any(each.role == "worker" and each.state is State.STARTING for each in self._roster.seats)
+        return seat.role != "keeper" or "keeper" not in before
+
+    def _retire(self, now: float) -> None:
+        """Predecessors, once another is ready in their seat; the keeper's alone goes first."""
+        for child in self._predecessors:
+            if child.seat.role == "keeper" or self._roster.seat(child.seat.name).state is State.READY:
+                self._drain(child, now)
 
     # Processes.
 
@@ -141,7 +247,7 @@ class Master:
         seat = child.seat
         child.stop_listening(self._selector)
         child.channel.close()
-        del self._children[seat.name]
+        del self._children[child.key]
         self._ledger.retire(child.name)
         self._questions.forget(child.name)
         self._roster.ended(seat, time.monotonic())
@@ -174,7 +280,7 @@ class Master:
     def _drain(self, child: Child, now: float) -> None:
         if not child.was_asked:
             child.was_asked = True
-            child.channel.send({"kind": "drain"})
+            child.channel.send({"kind": "drain", "succeeded": child.is_predecessor})
             child.deadline = now + self._force.configuration.settings.timeouts.drain + KILL_SECONDS
             child.seat.state = State.ENDING
 
@@ -187,6 +293,7 @@ class Master:
                     self._drain(child, now)
                 if ending:
                     break
+        self._retire(now)
         passed, self._kept_at = min(now - self._kept_at, MOST_BETWEEN), now
         for child in self._children.values():
             child.silent_seconds += passed
@@ -253,7 +360,8 @@ class Master:
             case "ask":
                 self._relay(child, message)
             case "answer":
-                asker = self._children.get(message["to"].partition("/")[0])
+                to = message["to"]
+                asker = self._children.get(to) or self._children.get(to.partition("/")[0])
                 if asker is not None and self._questions.settle(child.name, message["to"], message["id"]):
                     asker.channel.send(message)
 
@@ -284,6 +392,8 @@ class Master:
                 self._reply(child, message, self._status())
             case "reload":
                 self._force.reload(lambda *said: self._answered(child, message, *said))
+            case "restart":
+                self._restart(lambda *said: self._answered(child, message, *said))
             case "keys":
                 self._reply(child, message, self._force.equipment.keys())
             case "rotate":
@@ -300,7 +410,7 @@ class Master:
     def _reply(
         self, child: Child, message: Message, result: Any = None, *, error: str | None = None, unavailable: bool = False
     ) -> None:
-        if self._children.get(child.seat.name) is child:
+        if self._children.get(child.key) is child:
             answer = {"kind": "answer", "id": message["id"], "result": result, "error": error}
             child.channel.send({**answer, "unavailable": unavailable})
 
@@ -325,6 +435,7 @@ class Master:
             "config": self._force.configuration.digest,
             "since": began + self._started,
             "ready": self._roster.all_ready,
+            "leaving": [child.process.pid for child in self._predecessors],
             "processes": [self._status_of(seat, began) for seat in self._roster.seats],
         }
 
@@ -344,13 +455,24 @@ class Master:
             self._announced = True
             settings = self._force.configuration.settings
             print(f"btb-gateway is ready: {settings.origin(settings.login_host)}", flush=True)
+            notify("READY=1")
 
 
 def main(config: Path) -> int:
     """`btb-gateway run`. Raises GatewayError before anything is started."""
     hide_memory()
     gain_nothing()
+    if rehearse(config):
+        return 0
+    inheritance = Inheritance.take()
     configuration = read_configuration(config)
     logs.configure("supervisor", level=logs.level(configuration.settings.log_level))
-    with Equipment.for_configuration(configuration) as equipment:
-        return Master(configuration, equipment).run()
+    inherited = inheritance.sockets if inheritance is not None else None
+    with Equipment.for_configuration(configuration, inherited) as equipment:
+        return Master(configuration, equipment, inheritance).run()
+
+
+def _left(child: Child) -> Left:
+    incoming, outgoing = child.channel.left
+    seat, descriptor = child.seat, child.channel.fileno()
+    return Left(seat.role, seat.index, child.process.pid, descriptor, incoming.hex(), outgoing.hex())

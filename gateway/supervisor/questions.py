@@ -4,7 +4,7 @@ Law: a process that was taken over can ask what its role has to ask, and nothing
 process that was asked, to the very process that asked (never to its successor in the seat), and once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.supervisor.roster import Seat
@@ -20,6 +20,7 @@ MAY_ASK = frozenset(
         ("keeper", "supervisor", "status"),
         ("keeper", "supervisor", "totals"),
         ("keeper", "supervisor", "reload"),
+        ("keeper", "supervisor", "restart"),
         ("keeper", "supervisor", "keys"),
         ("keeper", "supervisor", "rotate"),
         ("keeper", "supervisor", "retire"),
@@ -49,14 +50,19 @@ def refusal(seat: Seat, to: str, what: str, arguments: Mapping[str, Any]) -> str
 class Questions:
     """Those that wait for an answer. Processes are named by seat and process id."""
 
-    def __init__(self) -> None:
-        self._asked: dict[tuple[str, int], str] = {}
+    def __init__(self, waiting: Iterable[tuple[str, int, str]] = ()) -> None:
+        self._asked: dict[tuple[str, int], str] = {(asker, number): asked for asker, number, asked in waiting}
 
     def __repr__(self) -> str:
         return f"<Questions {len(self)}>"
 
     def __len__(self) -> int:
         return len(self._asked)
+
+    @property
+    def waiting(self) -> list[tuple[str, int, str]]:
+        """Asker, number, and who was asked."""
+        return [(asker, number, asked) for (asker, number), asked in self._asked.items()]
 
     def put(self, asker: str, number: int, asked: str) -> bool:
         """False if this asker has too many already."""

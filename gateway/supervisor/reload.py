@@ -86,9 +86,10 @@ class InForce:
         children: Mapping[str, Child],
         metrics: Metrics,
         record: Record,
+        version: int = 1,
     ) -> None:
-        """`children`: those that run, by seat; the master's own, which changes."""
-        self.configuration, self.equipment, self.version = configuration, equipment, 1
+        """`children`: those that run; the master's own, which changes."""
+        self.configuration, self.equipment, self.version = configuration, equipment, version
         self.coming: Reload | None = None
         self._turns: deque[Turn] = deque()
         self._children, self._metrics, self._record = children, metrics, record

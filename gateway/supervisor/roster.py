@@ -50,6 +50,9 @@ class Roster:
     def __repr__(self) -> str:
         return f"<Roster {' '.join(f'{seat.name}={seat.state.name}' for seat in self.seats)}>"
 
+    def seat(self, name: str) -> Seat:
+        return next(seat for seat in self.seats if seat.name == name)
+
     @property
     def all_ready(self) -> bool:
         return all(seat.state is State.READY for seat in self.seats)

@@ -5,6 +5,7 @@ import gc
 import socket
 import ssl
 from functools import partial
+from math import inf
 
 import uvloop
 
@@ -32,6 +33,9 @@ from gateway.supervisor.channel import Message
 from gateway.supervisor.child import Child, certificates, main, upstream_certificate
 
 SWEEP_SECONDS = 0.25
+QUIET_SECONDS = 1.0
+"""After which a connection without a request is closed at the gateway's end. A client may just be sending one then: so
+while there is a successor, it is left open until its next answer says `Connection: close`, or the drain is over."""
 ROOT = NormalPath(b"/", ("",))
 
 
@@ -222,7 +226,12 @@ class Worker(Child):
         self._checks.stop()
         for listener in self._listeners:
             listener.stop()
-        await self.service.drain(self.settings.timeouts.drain)
+        seconds = self.settings.timeouts.drain
+        await self.service.drain(
+            seconds,
+            inf if self.is_succeeded else QUIET_SECONDS,
+            is_opening=lambda: any(each.is_opening for each in self._listeners),
+        )
         for task in self._tasks:
             task.cancel()
         await self._directory.stop()

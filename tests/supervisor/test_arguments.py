@@ -96,5 +96,6 @@ def test_every_verb_has_its_arguments_and_each_of_them_its_shape() -> None:
     assert found["user.add"] == {"name", "home", "grants", "credentials"}
     assert found["session.revoke"] == {"user", "session", "tenant", "all"}
     assert found["keys.rotate"] == {"purpose"}
-    assert found.keys() == offline.OFFLINE.keys() | {"status", "reload", "keys.list", "keys.rotate", "keys.rewrap"}
+    running = {"status", "reload", "restart", "keys.list", "keys.rotate", "keys.rewrap"}
+    assert found.keys() == offline.OFFLINE.keys() | running
     assert set().union(*found.values()) == SHAPES.keys()
