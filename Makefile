@@ -11,7 +11,7 @@ TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium
 	/usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 /usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash drops faults flood slow timing tamper big docs format lock tools clean
+.PHONY: help demo test check authority bench crash drops faults flood slow timing tamper big docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev tools ## What a request costs beside others, and what is pro
 
 crash: $(VENV)/.dev tools ## The long form of the crash tests: 200 kills under load
 	BTB_CRASHES=200 $(BIN)/python -m pytest tests/system/test_crash.py --timeout 3000
+
+authority: $(VENV)/.dev tools ## The long form of the table of changes and exchanges: 10,000 streams of one identity
+	BTB_STREAMS=10000 $(BIN)/python -m pytest tests/system/test_authority.py -s --timeout 600
 
 drops: $(VENV)/.dev tools ## The long form of the test that no request is lost: 100,000, through restarts and reloads
 	BTB_DROPS=100000 $(BIN)/python -m pytest tests/system/test_restart.py -s --timeout 3000

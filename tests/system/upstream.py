@@ -1,8 +1,8 @@
 """The application behind the gateway: notes down every request that reaches it, exactly as it came.
 
 What it answers, the query says: `?do=…` is `echo` (what came, as JSON; the default), `events` (a server-sent event each
-50 ms), `download` (`seconds`, `bytes` in all, evenly spread), or `wicked` (headers that it may not set). A WebSocket
-request gets its messages back.
+50 ms), `quiet` (one event, and then nothing), `wait` (no answer at all), `download` (`seconds`, `bytes` in all, evenly
+spread), or `wicked` (headers that it may not set). A WebSocket request gets its messages back.
 """
 
 import asyncio
@@ -114,6 +114,15 @@ class Upstream:
             case "download":
                 with self._noted(arrived):
                     await _send_slowly(writer, float(query["seconds"]), int(query["bytes"]))
+            case "wait":
+                with self._noted(arrived):
+                    await _wait_for_the_end(reader)
+                return False
+            case "quiet":
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: beat\n\n")
+                with self._noted(arrived):
+                    await _wait_for_the_end(reader)
+                return False
             case "wicked":
                 writer.write(_head(2, WICKED) + b"ok")
             case _:
@@ -159,6 +168,11 @@ async def _send_events(writer: asyncio.StreamWriter) -> None:
         writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
         await writer.drain()
         await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _wait_for_the_end(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1024):
+        pass
 
 
 async def _send_slowly(writer: asyncio.StreamWriter, seconds: float, total: int) -> None:
