@@ -74,7 +74,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "gateway_revocation_seconds",
         "histogram",
-        "Time from a change of authority to its effect in a worker.",
+        "Time from a change of authority, or a reload, until a worker has cut the last exchange that it ends.",
         buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5),
     ),
     Definition("gateway_audit_commit_seconds", "histogram", "Time of one durable journal commit.", buckets=COMMIT),

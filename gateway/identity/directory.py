@@ -237,6 +237,11 @@ class Directory:
         held.record_at = held.last_used + RECORD_SECONDS
         self._used.add(session)
 
+    @property
+    def changed_since(self) -> float | None:
+        """In `on_change`: since when it is so, in unix time; None if nobody knows."""
+        return self._follower.changed_since
+
     def _changed(self, ids: frozenset[str]) -> None:
         """Void all that rested on these, before anybody can ask again."""
         copy = self._follower.copy

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway.foundation.clock import Clock
 from gateway.foundation.errors import StoreTampered, StoreUnavailable
-from gateway.identity.live_copy import LiveCopy, News, change_id, load_copy, read_news
+from gateway.identity.live_copy import LiveCopy, change_id, load_copy, read_news
 from gateway.metrics import Metrics
 from gateway.store import thread
 from gateway.store.past import SetBack
@@ -35,6 +35,8 @@ class Follower:
         self.copy: LiveCopy | None = None
         self.confirmed_at = float("-inf")
         """On the monotonic clock: the copy was true at this moment."""
+        self.changed_since: float | None = None
+        """Unix time of the oldest of the changes that `on_change` is told of just now; None where nobody knows."""
         self._is_lost = False
         self._begun = self._confirmed = 0
         self._next_poll_at = self._next_tidy_at = float("-inf")
@@ -104,6 +106,7 @@ class Follower:
         await asyncio.sleep(max(0.0, self._next_poll_at - loop.time()))
         self._next_poll_at = loop.time() + SPACING_SECONDS
         self._begun += 1
+        self.changed_since = None
         number, began = self._begun, self._clock.monotonic()
         try:
             changed = await self._step()
@@ -125,7 +128,7 @@ class Follower:
         if news is None or not copy.fits(news):
             return await self._load(reopen=False)
         changed = copy.apply(news)
-        self._observe(news, changed)
+        self.changed_since = min((each.at for each in news.changes if change_id(each) in changed), default=None)
         return changed
 
     async def _load(self, *, reopen: bool) -> frozenset[str]:
@@ -144,12 +147,6 @@ class Follower:
         self.copy, changed = await self._reader.ask(load, LOAD_DEADLINE_SECONDS)
         self._is_lost = False
         return changed
-
-    def _observe(self, news: News, changed: frozenset[str]) -> None:
-        now = self._clock.now()
-        for change in news.changes:
-            if change_id(change) in changed:
-                self._metrics.observe("gateway_revocation_seconds", max(0.0, now - change.at))
 
     def _tidy(self) -> frozenset[str]:
         """The ids of what ended by time and was forgotten."""

@@ -60,6 +60,8 @@ class Child(ABC):
         self.given = start
         self._prepared: tuple[int, Configuration, Message] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self.committed_at: float | None = None
+        """When the supervisor brought the configuration into force, in unix time."""
         self.is_succeeded = False
         """Another is ready in our seat: nobody waits for our end."""
         self._begun = asyncio.Event()
@@ -190,6 +192,7 @@ class Child(ABC):
             case "prepare":
                 await self._prepare(message)
             case "commit":
+                self.committed_at = message.get("at")
                 await self._commit(message["version"])
             case "abandon":
                 self._prepared = None

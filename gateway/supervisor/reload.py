@@ -234,7 +234,7 @@ class InForce:
         self.coming = None
         for child in self._children.values():
             if child.name in reload.prepared:
-                child.channel.send({"kind": "commit", "version": reload.version})
+                child.channel.send({"kind": "commit", "version": reload.version, "at": self._clock.now()})
             elif not child.was_asked:
                 # Silent, or started meanwhile with the old configuration: its successor gets the new one.
                 log.error("a process did not prepare the new configuration; it is replaced", extra={"seat": child.name})

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+from collections.abc import Awaitable
 from functools import partial
 from math import inf
 
@@ -189,7 +190,7 @@ class Worker(Child):
         self._forget_upstreams(service.snapshot.policy)
         self._checks.follow(service.snapshot.policy)
         self.metrics.replace("gateway_config_info", 1, self.configuration.digest)
-        await service.live.policy_changed()
+        await self._carry_out(service.live.policy_changed(), self.committed_at)
 
     def _forget_upstreams(self, policy: Policy) -> None:
         """Those that are in no application any more: their connections, and what is told of them."""
@@ -200,9 +201,16 @@ class Worker(Child):
     # Changes and time.
 
     def _on_change(self, ids: frozenset[str]) -> None:
-        task = self.service.loop.create_task(self.service.live.identities_changed(ids))
+        review = self._carry_out(self.service.live.identities_changed(ids), self._directory.changed_since)
+        task = self.service.loop.create_task(review)
         self._reviews.add(task)
         task.add_done_callback(self._reviews.discard)
+
+    async def _carry_out(self, review: Awaitable[None], since: float | None) -> None:
+        """Counted from the change itself to the last cut, and not from when we heard of it."""
+        await review
+        if since is not None:
+            self.metrics.observe("gateway_revocation_seconds", max(0.0, self.clock.now() - since))
 
     async def _sweep(self) -> None:
         while True:

@@ -196,7 +196,19 @@ async def test_metrics(world, followed) -> None:
     await followed.follower.confirm()
     totals = followed.metrics.totals()
     assert totals["gateway_sessions"] == {"": [1.0]}
-    assert totals["gateway_revocation_seconds"][""][-1] == pytest.approx(0.4)
+
+
+async def test_since_when_a_change_is_so(world, reader) -> None:
+    since = []
+    follower = Follower(reader, world.clock, Metrics(), lambda _: since.append(follower.changed_since))
+    await follower.confirm()
+    person, began = world.bare_person("ada"), world.clock.now()
+    world.session(person, "a.example")
+    world.clock.advance(0.2)
+    world.session(person, "b.example")
+    await follower.confirm()
+    assert since == [pytest.approx(began)]
+    assert follower.copy is not None
 
 
 @pytest.mark.requirement("promise 2")
