@@ -6,9 +6,11 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN_PACKAGES := nginx-light prometheus chromium wrk strace systemd haproxy apache2-bin libapache2-mod-auth-openidc
-TOOLS := /usr/sbin/nginx /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium /usr/bin/wrk /usr/bin/strace \
-	/usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 /usr/lib/apache2/modules/mod_auth_openidc.so
+DEBIAN_PACKAGES := nginx-light libnginx-mod-stream prometheus chromium wrk strace systemd haproxy apache2-bin \
+	libapache2-mod-auth-openidc
+TOOLS := /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so /usr/bin/prometheus /usr/bin/promtool \
+	/usr/bin/chromium /usr/bin/wrk /usr/bin/strace /usr/bin/systemd-analyze /usr/sbin/haproxy /usr/sbin/apache2 \
+	/usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check authority bench crash drops faults flood slow timing tamper big docs format lock tools clean

@@ -98,8 +98,8 @@ class Accepting(ABC):
         """What opens this connection, which has been counted. None: it may not be."""
 
     def _may_shake_hands(self, peer: str) -> bool:
-        is_over = self._shaking_hands.is_over(peer, HANDSHAKES, ONE_CLIENTS_HANDSHAKES)
-        return self._has_room(peer) and not is_over
+        # In this order: to make room, another may be closed.
+        return not self._shaking_hands.is_over(peer, HANDSHAKES, ONE_CLIENTS_HANDSHAKES) and self._has_room(peer)
 
     async def _open(self, client: socket.socket, peer: str, protocol: Callable[[], Wire]) -> None:
         """`peer` has entered `_shaking_hands`."""
