@@ -131,6 +131,17 @@ def test_the_record_has_the_client_and_the_balancer(scene: Scene, port: str, bal
     assert [(each["client"], each["via"]) for each in records] == [(source, balancer)] * 2
 
 
+def test_a_reload_gives_it_the_certificate_that_all_have(scene: Scene) -> None:
+    gateway, serials = scene.gateway, []
+    for _ in range(2):
+        gateway.ask("reload")
+        for port in (scene.ports["two"], gateway.ports["https"]):
+            gateway.through = port
+            with gateway.line(HOST) as line:
+                serials.append((line.socket.getpeercert() or {})["serialNumber"])
+    assert serials[0] == serials[1] != serials[2] == serials[3]
+
+
 def test_attempts_are_counted_for_the_client(scene: Scene) -> None:
     gateway, source = scene.gateway, "127.0.0.112"
     gateway.through = scene.ports["two"]
