@@ -1,5 +1,7 @@
 """What is recorded of a head that was refused: as much as could be read, and no secret."""
 
+import time
+
 import pytest
 
 from gateway.audit.events import redact_path
@@ -25,6 +27,8 @@ SEEN = {
     "a long method": (b"G" * 33 + b" /a HTTP/1.1\r\nHost: h\r\n", ("", "", "")),
     "two hosts": (b"GET * HTTP/1.1\r\nHost: h\r\nhost: i\r\n", ("GET", "", "")),
     "no host's name": (b"GET * HTTP/1.1\r\nHost: h_\r\n", ("GET", "", "")),
+    "a host with blanks": (b"GET * HTTP/1.1\r\nHost:\t h \t", ("GET", "h", "*")),
+    "a host that does not end": (b"GET * HTTP/1.1\r\nHost: h\n", ("GET", "", "")),
     "a folded host": (b"GET * HTTP/1.1\r\nHost:\r\n h\r\n", ("GET", "", "")),
     "TLS": (b"\x16\x03\x01\x02\x00\x01", ("", "", "")),
     "nothing": (b"", ("", "", "")),
@@ -36,6 +40,16 @@ async def test_of_a_refused_head_what_can_be_read_is_recorded(gateway: TestGatew
     block, expected = SEEN[what]
     seen = glimpse(block, gateway.service.snapshot.policy)
     assert (seen.method, seen.host, redact_path(seen.target.decode("latin-1"), seen.secret_positions)) == expected
+
+
+@pytest.mark.parametrize("piece", [b" ", b"\t", b" \t", b"a ", b"\r\nhost: "])
+@pytest.mark.parametrize("tail", [b"", b"h", b"h\rX", b"\x00", b"\n"])
+async def test_no_head_takes_longer_than_its_length(gateway: TestGateway, piece: bytes, tail: bytes) -> None:
+    """One that was searched in all its parts once stopped a worker for hours."""
+    block = b"GET /a HTTP/1.1\r\nHost:" + piece * 400 + tail
+    since = time.process_time()
+    glimpse(block, gateway.service.snapshot.policy)
+    assert time.process_time() - since < 0.25
 
 
 def test_where_no_application_has_a_secret_no_path_is_kept_back() -> None:
