@@ -3,7 +3,7 @@
 import os
 import socket
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -20,16 +20,14 @@ LOCAL = "127.0.0.1"
 def held():
     """Three sockets as systemd would hold them, on descriptors that follow each other."""
     with ExitStack() as stack:
-        first = 300
-        for place in range(first, first + 3):
-            made = stack.enter_context(socket.create_server((LOCAL, 0)))
-            os.dup2(made.fileno(), place)
+        made = [stack.enter_context(socket.create_server((LOCAL, 0))) for _ in range(3)]
+        first = 1 + max(map(int, os.listdir("/proc/self/fd")))
+        for place, each in enumerate(made, first):
+            os.dup2(each.fileno(), place)
         yield first
         for place in range(first, first + 3):
-            try:
+            with suppress(OSError):
                 os.close(place)
-            except OSError:
-                continue
 
 
 def address(descriptor):
