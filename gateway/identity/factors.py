@@ -68,7 +68,8 @@ def _generation(usable: tuple[Authenticator, ...]) -> str:
 
 
 def accept_code(connection: Connection, keys: KeySet, person: str, code: str, now: float) -> Why | None:
-    """Spend this code. None: it was right, and nobody can use it again. Else why not, and the failure is counted."""
+    """Spend this code. None: it was right, and nobody can use it again. Else why not, and the failure is counted.
+    Raises StoreTampered."""
     usable = usable_authenticators(connection, person)
     if not usable:
         return Why.NO_FACTOR
@@ -77,9 +78,12 @@ def accept_code(connection: Connection, keys: KeySet, person: str, code: str, no
         step = None if secret is None else otp.matching_step(secret, code, now)
         if step is not None:
             if factors.advance_step(connection, authenticator.id, step):
+                factors.require_changed(connection, authenticator)
                 return None
             return Why.CLOCK if authenticator.last_step > otp.current_step(now) + 1 else Why.USED_CODE
     failures = [factors.fail(connection, authenticator.id, AUTHENTICATOR_FAILURES, now) for authenticator in usable]
+    for authenticator in usable:
+        factors.require_changed(connection, authenticator)
     return Why.TOO_MANY_CODES if max(failures) >= AUTHENTICATOR_FAILURES else Why.WRONG_CODE
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Table, case, delete, insert, select, union, update
 
-from gateway.foundation.errors import Conflict, NotFound
+from gateway.foundation.errors import Conflict, NotFound, StoreTampered
 from gateway.store import seals
 from gateway.store.faults import conflict
 from gateway.store.seals import Content
@@ -133,6 +133,14 @@ def fail(connection: Connection, authenticator: str, limit: int, now: float) -> 
         .returning(AUTHENTICATORS.c.failures)
     )
     return int(counted.scalar_one())
+
+
+def require_changed(connection: Connection, before: Authenticator) -> None:
+    """Raises StoreTampered unless what was written to an authenticator is what is read of it from now on. Writing goes
+    by its id, reading by its person: an index that leads somewhere else would have a code be good again."""
+    found = [one for one in authenticators(connection, before.person) if one.id == before.id]
+    if len(found) != 1 or found[0] == before:
+        raise StoreTampered(f"the authenticator {before.id} that was written is not the one that is read")
 
 
 def forget(connection: Connection, person: str) -> None:

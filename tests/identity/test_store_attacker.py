@@ -7,6 +7,7 @@ from contextlib import closing
 import pyotp
 import pytest
 
+from gateway.foundation.errors import StoreTampered
 from gateway.identity import factors, otp, sessions, users
 from gateway.identity.enrolment import SCAN_SECONDS, Enrolment, EnrolmentKeys, open_link
 from gateway.identity.follower import Follower
@@ -66,6 +67,36 @@ class Attacker:
             connection.execute(f"{schema} sql = ? WHERE name = ?", (sql, table))
             row = ("index", index, table, root, None)
             connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+            self._next_schema(connection)
+
+    def decoy(self, authenticator: str, person: str) -> None:
+        """Have the index of ids lead to a copy of the row, which the index of people doesn't know."""
+        known = ("sqlite_autoindex_authenticators_1", "ix_authenticators_person")
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            rows = [
+                connection.execute("SELECT * FROM sqlite_schema WHERE name = ?", (name,)).fetchone() for name in known
+            ]
+            (sql,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'authenticators'").fetchone()
+            lax = re.sub(r",\s*CONSTRAINT pk_authenticators [^(]*\([^)]*\)", "", sql)
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'authenticators'", (lax,))
+            connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (known[0],))
+            self._next_schema(connection)
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            connection.execute("UPDATE authenticators SET rowid = rowid + 100")
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (known[1],))
+            self._next_schema(connection)
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            connection.execute(
+                "INSERT INTO authenticators (rowid, id, person, kind, sealed, last_step, failures, created_at) "
+                "SELECT rowid - 100, id, ?, kind, sealed, 0, failures, created_at FROM authenticators WHERE id = ?",
+                (person, authenticator),
+            )
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'authenticators'", (sql,))
+            for row in rows:
+                connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
             self._next_schema(connection)
 
     @staticmethod
@@ -192,6 +223,22 @@ def test_a_session_s_row_in_front_of_the_genuine_one_is_nobody_s(world, attacker
     now = world.clock.now()
     found = world.store.read(lambda c: sessions.find_live(c, session, now, 3600.0))
     assert found is None or found.person == eve.id
+
+
+COUNTED = {"a right code": lambda world: world.code(), "a wrong code": lambda world: world.wrong_code()}
+
+
+@pytest.mark.parametrize("owner", ["the person's", "nobody's"])
+@pytest.mark.parametrize("code", COUNTED.values(), ids=COUNTED)
+def test_a_code_counts_in_the_row_that_it_was_read_from(world, attacker, owner, code) -> None:
+    """The index of ids leads to a decoy: codes would be spent there, and wrong ones counted, and be good again."""
+    ada = world.person("ada")
+    ((authenticator, person, *_),) = attacker.copy("authenticators")
+    decoy = person if owner == "the person's" else world.bare_person("eve").id
+    attacker.decoy(authenticator, decoy)
+    now = world.clock.now()
+    with pytest.raises(StoreTampered):
+        world.store.run(lambda c: factors.accept_code(c, world.keys.factor, ada.id, code(world), now))
 
 
 def reset(world, person, secret: bytes = b"s" * 20) -> None:
