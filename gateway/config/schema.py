@@ -157,6 +157,9 @@ class LimitsSection(Section):
     identity_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Connections of one worker that one person or service account uses, from wherever. By default a quarter of
     `requests`."""
+    upstream_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Connections of one worker to one upstream of an application, busy and idle ones: Envoy's default for a cluster,
+    twice nginx's for a whole worker. Requests wait for a place; 503 beyond."""
     strangers: Annotated[int, Field(ge=1, le=100_000_000)] = 20_000
     """Requests that one client who has not signed in has let through in a minute, by all workers; 429 beyond."""
     body: Bytes = 1 << 30

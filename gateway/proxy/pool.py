@@ -63,19 +63,19 @@ class Pool(Generic[Connection]):
     """Idle connections of one origin. `limit` bounds idle and busy ones together."""
 
     def __init__(self, limit: int, idle_seconds: float) -> None:
-        self._limit, self._idle_seconds = limit, idle_seconds
+        self.limit, self._idle_seconds = limit, idle_seconds
         self._idle: dict[str, dict[Connection, float]] = {}
         """By partition, the one used last at the end; since when each is idle."""
         self._idle_count = 0
         self.busy = 0
 
     def __repr__(self) -> str:
-        return f"<Pool idle={self._idle_count} busy={self.busy} limit={self._limit}>"
+        return f"<Pool idle={self._idle_count} busy={self.busy} limit={self.limit}>"
 
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.busy + self._idle_count < self._limit
+        return self.busy + self._idle_count < self.limit
 
     def take(self, partition: str = "") -> Connection | None:
         """The idle connection of this partition that was used last, now busy."""

@@ -17,8 +17,6 @@ from gateway.policy.endpoints import Upstream
 from gateway.proxy.pool import Pool, Standing, in_order
 from gateway.proxy.upstream import Fault, UpstreamConnection, UpstreamError
 
-CONNECTIONS_PER_UPSTREAM = 1024
-"""Busy and idle ones of one worker to one origin; Envoy's default for a cluster, twice nginx's for a whole worker."""
 WAITING_PER_UPSTREAM = 1024
 """Requests that wait for a place, for as long as a connection may take to be made."""
 IDLE_SECONDS = 30.0
@@ -30,8 +28,8 @@ log = logging.getLogger(__name__)
 class Origin(Pool[UpstreamConnection]):
     """One address that applications listen at, and the requests that wait for a place there."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        super().__init__(CONNECTIONS_PER_UPSTREAM, IDLE_SECONDS)
+    def __init__(self, upstream: Upstream, most_connections: int) -> None:
+        super().__init__(most_connections, IDLE_SECONDS)
         self.upstream = upstream
         self.standing = Standing()
         self.waiting: dict[asyncio.Future[Place], str] = {}
@@ -58,7 +56,10 @@ class Upstreams:
         tls: ssl.SSLContext,
         connect_seconds: float,
         report: Callable[[Upstream, bool], None],
+        most_connections: int = 1024,
     ) -> None:
+        """`most_connections`: busy and idle ones to one origin."""
+        self._most_connections = most_connections
         self._tls = tls
         self.connect_seconds = connect_seconds
         self._clock = clock
@@ -132,6 +133,13 @@ class Upstreams:
             self._tls = tls
             self.close_idle()
 
+    def limit(self, most_connections: int) -> None:
+        """From now on. Room that comes by it is for those who wait; what is busy beyond it goes on until it ends."""
+        self._most_connections = most_connections
+        for origin in self._origins.values():
+            origin.limit = most_connections
+            self._call(origin)
+
     def keep(self, upstreams: Collection[Upstream]) -> None:
         """These are the ones that there are: forget the others, but those that a request is still under way to."""
         for upstream, origin in list(self._origins.items()):
@@ -190,7 +198,7 @@ class Upstreams:
     def _origin(self, upstream: Upstream) -> Origin:
         origin = self._origins.get(upstream)
         if origin is None:
-            origin = self._origins[upstream] = Origin(upstream)
+            origin = self._origins[upstream] = Origin(upstream, self._most_connections)
         return origin
 
     def _in_order(self, upstreams: tuple[Upstream, ...]) -> list[Origin]:
@@ -210,8 +218,8 @@ class Upstreams:
     # Places.
 
     def _make_room(self, origin: Origin) -> bool:
-        """Whether one more may be opened; for that, one that lies idle for somebody else is closed."""
-        if not origin.has_room and (idle := origin.oldest()) is not None:
+        """Whether one more may be opened; for that, what lies idle for somebody else is closed."""
+        while not origin.has_room and (idle := origin.oldest()) is not None:
             self._end(idle)
         return origin.has_room
 
@@ -256,7 +264,10 @@ class Upstreams:
     def _closed(self, origin: Origin, connection: UpstreamConnection | None) -> None:
         """There is one fewer: whoever has waited longest may open another."""
         origin.closed(connection)
-        if origin.waiting and origin.has_room and (called := origin.longest_waiting()) is not None:
+        self._call(origin)
+
+    def _call(self, origin: Origin) -> None:
+        while origin.waiting and origin.has_room and (called := origin.longest_waiting()) is not None:
             origin.opening()
             called.set_result((origin, None))
 

@@ -93,6 +93,7 @@ class Worker(Child):
             self._client_tls(self.given, settings),
             settings.timeouts.upstream_connect,
             self._report_upstream,
+            settings.limits.upstream_connections,
         )
         return Service(
             loop=loop,
@@ -179,6 +180,7 @@ class Worker(Child):
         # Not read again: files may have changed since they were looked at.
         service.upstreams.use(self._checked_tls)
         service.upstreams.connect_seconds = settings.timeouts.upstream_connect
+        service.upstreams.limit(settings.limits.upstream_connections)
         service.signer = self._signer()
         service.keys = Keys(self.keys("hand-over"))
         self._reader.seals = Seals(self.keys("seal"))

@@ -185,7 +185,7 @@ async def test_a_new_connection_that_ends_is_never_asked_again(gateway: TestGate
 @pytest.fixture
 async def narrow(gateway: TestGateway, monkeypatch: pytest.MonkeyPatch) -> TestGateway:
     """One connection to the application, and two may wait for it."""
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+    gateway.service.upstreams.limit(1)
     monkeypatch.setattr(module, "WAITING_PER_UPSTREAM", 2)
     return gateway
 
@@ -317,10 +317,8 @@ async def test_a_connection_never_serves_two_customers(gateway: TestGateway) -> 
     assert sorted(by_connection) == sorted([target] * 4 for target in set(targets))
 
 
-async def test_at_the_limit_another_customers_idle_connection_is_closed(
-    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+async def test_at_the_limit_another_customers_idle_connection_is_closed(gateway: TestGateway) -> None:
+    gateway.service.upstreams.limit(1)
     isolated(gateway)
     gateway.application.answers(answer())
     visitor = gateway.visitor("support@acme", "support@globex")

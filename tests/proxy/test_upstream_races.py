@@ -30,7 +30,7 @@ async def pair(gateway: TestGateway) -> AsyncIterator[list[Application]]:
 async def test_room_that_comes_while_another_origin_is_tried_is_used(
     gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+    gateway.service.upstreams.limit(1)
     upstreams, is_refused = gateway.service.upstreams, asyncio.Event()
     gateway.takes_policy(
         gateway.policy(upstream=[f"http://127.0.0.1:{gateway.application.port}", "http://127.0.0.1:9"])
@@ -72,7 +72,7 @@ async def test_a_connection_that_was_being_made_with_other_roots_carries_no_requ
 
 @pytest.mark.parametrize("isolate_later", [True, False])
 async def test_who_is_isolated_meanwhile_takes_no_connection_of_the_others(
-    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, isolate_later: bool
+    gateway: TestGateway, isolate_later: bool
 ) -> None:
     """A route becomes `isolate: tenant`, or another one's, while a request of it waits for a place."""
 
@@ -80,7 +80,7 @@ async def test_who_is_isolated_meanwhile_takes_no_connection_of_the_others(
         route = {"path": "/t/{tenant}/orders/**", "methods": EVERY_METHOD, "allow": {"permission": "order_details"}}
         gateway.takes_policy(gateway.policy(routes=[{**route, "isolate": "tenant"} if is_isolated else route]))
 
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+    gateway.service.upstreams.limit(1)
     policy(is_isolated=not isolate_later)
     visitor, client, other = gateway.visitor("support@acme"), await gateway.connect(), await gateway.connect()
     client.sends(request("/t/acme/orders/1", visitor.header))
@@ -167,10 +167,8 @@ async def test_a_websocket_that_is_taken_is_a_success(gateway: TestGateway) -> N
 
 
 @pytest.mark.parametrize("what", ["the session ends", "the origin goes"])
-async def test_who_loses_authority_in_the_queue_leaves_it_and_is_not_forwarded(
-    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 1)
+async def test_who_loses_authority_in_the_queue_leaves_it_and_is_not_forwarded(gateway: TestGateway, what: str) -> None:
+    gateway.service.upstreams.limit(1)
     upstreams, visitor = gateway.service.upstreams, gateway.visitor("support@acme")
     there = gateway.service.snapshot.policy.applications["orders"].upstreams
     only = await upstreams.open(there)

@@ -8,7 +8,6 @@ import pytest
 
 from gateway.foundation.clock import FixedClock
 from gateway.policy.endpoints import Upstream
-from gateway.proxy import upstreams as module
 from gateway.proxy.upstream import Fault, UpstreamConnection, UpstreamError
 from gateway.proxy.upstreams import Upstreams
 
@@ -28,8 +27,8 @@ class House:
     def there(self) -> Upstream:
         return Upstream("http", "127.0.0.1", self.application.port)
 
-    async def opened(self) -> UpstreamConnection:
-        return await self.upstreams.open((self.there,))
+    async def opened(self, partition: str = "") -> UpstreamConnection:
+        return await self.upstreams.open((self.there,), partition)
 
 
 @pytest.fixture
@@ -76,8 +75,8 @@ async def test_one_that_does_not_accept_is_given_up(house: House) -> None:
 
 
 @pytest.mark.requirement("ASVS 13.1.2")
-async def test_no_more_than_so_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_PER_UPSTREAM", 2)
+async def test_no_more_than_so_many(house: House) -> None:
+    house.upstreams.limit(2)
     house.upstreams.connect_seconds = 0.05
     first, _ = await house.opened(), await house.opened()
     with pytest.raises(UpstreamError) as error:
@@ -86,6 +85,31 @@ async def test_no_more_than_so_many(house: House, monkeypatch: pytest.MonkeyPatc
     first.abort()
     await asyncio.sleep(0.01)
     await house.opened()
+
+
+async def test_who_waits_gets_the_room_of_a_higher_limit(house: House) -> None:
+    house.upstreams.limit(1)
+    only = await house.opened()
+    waiting = [asyncio.create_task(house.opened()) for _ in range(3)]
+    await asyncio.sleep(0)
+    house.upstreams.limit(3)
+    done, still = await asyncio.wait(waiting, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    while len(done) < 2:
+        done, still = await asyncio.wait(waiting, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    assert len(only.origin.waiting) == len(still) == 1
+    house.upstreams.give_back(only)
+    assert await still.pop() is only
+
+
+async def test_under_a_lower_limit_what_is_idle_makes_room_and_what_is_busy_goes_on(house: House) -> None:
+    opened = [await house.opened("acme") for _ in range(4)]
+    house.upstreams.limit(2)
+    assert not any(each.is_lost for each in opened)
+    for each in opened:
+        house.upstreams.give_back(each)
+    other = await house.opened("globex")
+    assert len(house.upstreams.connections) == 2
+    assert other in house.upstreams.connections
 
 
 async def test_one_that_has_just_ended_is_not_taken(house: House) -> None:

@@ -4,6 +4,7 @@ The table is generated: who loses authority, and what of theirs is under way. Lo
 """
 
 import asyncio
+import json
 import os
 import ssl
 import threading
@@ -18,7 +19,7 @@ import pytest
 import uvloop
 
 from .running import POLICY, Gateway, running, until
-from .upstream import Upstream
+from .upstream import Upstream, apart
 from .wire import WEBSOCKET
 
 pytestmark = [pytest.mark.system, pytest.mark.alone]
@@ -148,9 +149,17 @@ class Clients:
 
 
 @pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with apart() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    most = STREAMS + 2000
     policy = POLICY.replace(ORDERS, SHUT + ORDERS, 1)
-    more = f"limits: {{connections: {STREAMS + 2000}, requests: {STREAMS + 2000}}}\n"
+    limits = ("connections", "requests", "identity_connections", "upstream_connections")
+    more = f"limits: {json.dumps(dict.fromkeys(limits, most))}\n"
     with running(Gateway(tmp_path_factory.mktemp("authority"), upstream, policy=policy, more=more)) as gateway:
         gateway.ask("tenant", "add", "leaving")
         yield gateway

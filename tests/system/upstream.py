@@ -10,6 +10,8 @@ import base64
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,12 +58,12 @@ class Upstream:
         self.streaming: list[str] = []
         """Targets of the streams that run now."""
         self.port = 0
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
         self._is_ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         assert self._is_ready.wait(5)
         return self
@@ -205,3 +207,23 @@ async def _echo_frames(arrived: Arrived, reader: asyncio.StreamReader, writer: a
         payload = bytes(byte ^ mask[position % 4] for position, byte in enumerate(masked))
         writer.write(bytes([first, len(payload)]) + payload)
         await writer.drain()
+
+
+@contextmanager
+def apart() -> Iterator[Upstream]:
+    """One in a process of its own, which notes nothing down: it has as many sockets as the clients of this one."""
+    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        upstream = Upstream()
+        upstream.port = int(process.stdout.readline())
+        try:
+            yield upstream
+        finally:
+            process.stdin.close()
+
+
+if __name__ == "__main__":
+    with Upstream() as upstream:
+        print(upstream.port, flush=True)
+        sys.stdin.read()
