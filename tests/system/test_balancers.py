@@ -80,7 +80,10 @@ class Scene:
     token: str
 
     def refused(self, why: str) -> float:
-        return self.gateway.metrics(self.token)[f'gateway_proxied_refused_total{{why="{why}"}}']
+        series = f'gateway_proxied_refused_total{{why="{why}"}}'
+        # A worker tells its totals each second.
+        (told,) = until(lambda: [value for name, value in self.gateway.metrics(self.token).items() if name == series])
+        return told
 
 
 @pytest.fixture(scope="module")
