@@ -26,9 +26,9 @@ class HealthChecks:
         """Ask as this policy says, from now on. Those that it asks in the same way as the last one go on."""
         wanted: dict[Upstream, tuple[Health, bytes]] = {}
         for application in policy.applications.values():
-            if application.health is not None:
+            if (health := application.health) is not None:
                 for upstream in application.upstreams:
-                    wanted.setdefault(upstream, (application.health, _request(application, application.health)))
+                    wanted.setdefault(upstream, (health, _request(application, health, upstream)))
         for upstream, (check, task) in list(self._running.items()):
             if wanted.get(upstream) != check:
                 task.cancel()
@@ -54,8 +54,10 @@ class HealthChecks:
             await asyncio.sleep(health.every)
 
 
-def _request(application: Application, health: Health) -> bytes:
-    host = application.host.removeprefix(f"{TENANT_LABEL}.")
+def _request(application: Application, health: Health, upstream: Upstream) -> bytes:
+    """To the Host that requests go to there."""
+    usual = application.host.removeprefix(f"{TENANT_LABEL}.")
+    host = application.terms.destination.host_of(upstream).decode("ascii") or usual
     return (
         f"GET {health.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n"
     ).encode("ascii")

@@ -1,5 +1,6 @@
 """What application and visitor see of each other where a route changes it: host, path, headers, limits, maintenance."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -308,6 +309,31 @@ async def test_an_upload_is_cut_when_its_time_is_over(gateway: TestGateway) -> N
     assert (await client.gets()).status == 504
     assert await peer.reads(5) == b"12345"
     assert await peer.is_closed()
+
+
+async def test_a_websocket_is_cut_when_its_time_is_over(gateway: TestGateway) -> None:
+    takes(gateway, {"path": "/**", "timeouts": {"total": "5s"}})
+    client, peer = await opened(gateway)
+    gateway.pass_time(6)
+    assert await client.rest() == b""
+    assert await peer.is_closed()
+    assert (await gateway.outcome())["fault"] == "upstream-overtime"
+
+
+async def test_waiting_for_a_connection_counts(gateway: TestGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gateway.service.upstreams, "open", never)
+    takes(gateway, {"path": "/**", "timeouts": {"total": "5s"}})
+    client = await gateway.connect()
+    client.sends(request())
+    await waits.wait()  # So its decision is on disk: only then its time begins.
+    gateway.pass_time(6)
+    assert (await client.gets()).status == 504
 
 
 # Maintenance.

@@ -24,10 +24,13 @@ def there(application: Application) -> Upstream:
     return Upstream("http", "127.0.0.1", application.port)
 
 
-def policy(*upstreams: str, host: str = "{tenant}.orders.example", **health: Any) -> Policy:
+def policy(
+    *upstreams: str, host: str = "{tenant}.orders.example", host_header: str = "client", **health: Any
+) -> Policy:
     orders = {
         "name": "orders",
         "host": host,
+        "host_header": host_header,
         "upstream": list(upstreams),
         "routes": [{"path": "/**", "methods": ["GET"], "allow": "public", "why": "a test"}],
         **({"health": {"path": "/healthz?deep=1", **health}} if health else {}),
@@ -47,6 +50,13 @@ def is_healthy(upstreams: Upstreams, application: Application) -> bool:
 
 
 # What they ask.
+
+
+@pytest.mark.parametrize("said", ["orders.internal:81", "upstream"])
+async def test_it_asks_the_host_that_requests_ask(gateway: TestGateway, checks: HealthChecks, said: str) -> None:
+    checks.follow(policy(str(there(gateway.application)), every="1h", host_header=said))
+    seen = await (await gateway.application.accepts()).reads_head()
+    assert seen.value("Host") == (f"127.0.0.1:{gateway.application.port}" if said == "upstream" else said)
 
 
 async def test_what_it_looks_like_on_the_wire(gateway: TestGateway, checks: HealthChecks) -> None:

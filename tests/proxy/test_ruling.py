@@ -16,7 +16,8 @@ from .wire import Client, Message, answer, request
 
 OWN = ("time", "request_id", "seq", "prev")
 """What two records of the same decision don't share."""
-FORWARDED = ("X-Gateway-User", "X-Gateway-Tenant", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+FORWARDED = ("X-Gateway-User", "X-Gateway-Tenant", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
+             "Host", "X-Rule")  # fmt: skip
 OFFICE_HOURS = {"hours": [{"days": ["fri"], "from": "08:00", "to": "09:00", "timezone": "UTC"}]}
 POLICIES: tuple[dict[str, Any], ...] = (
     {},
@@ -24,6 +25,9 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"roles": {"support": ["order_details", "billing"], "finance": ["order_details"]}},
     {"restrict": OFFICE_HOURS},
     {"restrict": {"addresses": ["192.0.2.0/24"]}},
+    {"host_header": "a.internal", "add_prefix": "/v2", "request_headers": {"set": {"X-Rule": "1"}}},
+    {"host_header": "upstream", "add_prefix": "/v3", "response_headers": {"remove": ["ETag"]}},
+    {"maintenance": "Until six."},
 )
 
 
