@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.policy.decide import Question
 from gateway.policy.match import Match, Policy
 from gateway.policy.origins import cross_origin
+from gateway.policy.problems import RESERVED_PREFIX
 from gateway.policy.rates import Counted, Rate, RateLimit, Unit
 from gateway.policy.reasons import Reason
 from gateway.proxy.admission import ALL_STRANGERS, ONE_CLIENT, ONE_CLIENTS_CONNECTIONS, ONE_IDENTITY, Shares
@@ -380,7 +381,8 @@ class Service:
 
 @lru_cache(maxsize=4)
 def _strangers_limit(requests: int) -> RateLimit:
-    return RateLimit("strangers", Counted.CLIENT, Rate(requests, Unit.minute))
+    # No application's name begins like this, so none shares the count.
+    return RateLimit(f"{RESERVED_PREFIX}.strangers", Counted.CLIENT, Rate(requests, Unit.minute))
 
 
 @lru_cache(maxsize=4096)
