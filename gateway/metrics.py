@@ -21,6 +21,8 @@ Totals = dict[str, dict[str, list[float]]]
 """Metric name → labels joined by `SEPARATOR` → `[value]`, or for a histogram `[*buckets, sum]`; JSON on the pipe."""
 
 SEPARATOR = "\x1f"
+MOST = 1e18
+"""More than anything is ever counted to. Python's integers have no end, and a sum of one with a float does."""
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 COMMIT = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0)
 
@@ -220,12 +222,18 @@ def _fits(name: str, series: object) -> bool:
         return False
     length = len(definition.buckets) + 2 if definition.kind == "histogram" else 1
     return all(
-        len(_split(definition, labels)) == len(definition.labels)
+        _are_labels(definition, labels)
         and isinstance(cell, list)
         and len(cell) == length
-        and all(isinstance(value, int | float) for value in cell)
+        and all(isinstance(value, int | float) and -MOST <= value <= MOST for value in cell)
         for labels, cell in series.items()
     )
+
+
+def _are_labels(definition: Definition, labels: str) -> bool:
+    split = _split(definition, labels)
+    # What can't be written as UTF-8 is not printable either: one such label would be the end of the exposition.
+    return len(split) == len(definition.labels) and all(map(str.isprintable, split))
 
 
 def merged(parts: list[Totals]) -> Totals:

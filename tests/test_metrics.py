@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import BY_NAME, DEFINITIONS, SEPARATOR, Ledger, Metrics, merged, render
+from gateway.metrics import BY_NAME, DEFINITIONS, MOST, SEPARATOR, Ledger, Metrics, merged, render
 
 UNBOUNDED = {"user", "name", "person", "path", "target", "client", "address", "session", "token", "host", "tenant"}
 COUNTERS = [each.name for each in DEFINITIONS if each.kind == "counter"]
@@ -198,6 +198,10 @@ HOSTILE = [
     {"gateway_connections": {"more": [1.0]}},
     {"gateway_decisions_total": {"a\x1fb": [1.0]}},
     {"gateway_upstream_seconds": {"orders": [1.0]}},
+    {"gateway_connections": {"": [10**309]}},
+    {"gateway_connections": {"": [float("nan")]}},
+    {"gateway_connections": {"": [float("-inf")]}},
+    {"gateway_decisions_total": {"\ud800": [1.0]}},
 ]
 
 
@@ -215,6 +219,15 @@ def test_totals_that_no_process_of_ours_counts_are_refused_whole(totals):
     with pytest.raises(ValueError, match="no totals"):
         ledger.update("worker-0/1", {**everything().totals(), **totals})
     assert ledger.totals() == before
+
+
+def test_whatever_was_taken_can_be_added_up_and_shown():
+    ledger = Ledger()
+    for number in range(20):
+        ledger.update(f"worker-0/{number}", {"gateway_decisions_total": {"x": [int(MOST)]}})
+        ledger.retire(f"worker-0/{number}")
+    json.loads(json.dumps(ledger.totals()), parse_constant=pytest.fail)
+    assert render(ledger.totals())
 
 
 def test_a_gauge_of_several_processes_is_merged_as_its_definition_says():

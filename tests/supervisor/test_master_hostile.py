@@ -321,6 +321,7 @@ HOSTILE = {
     "a series of something else": {"kind": "totals", "totals": {"gateway_connections": {"": 7}}},
     "an empty series": {"kind": "totals", "totals": {"gateway_connections": {"": []}}},
     "a word for a number": {"kind": "totals", "totals": {"gateway_connections": {"": ["1"]}}},
+    "a number without end": {"kind": "totals", "totals": {"gateway_connections": {"": [10**309]}}},
     "a short histogram": {"kind": "totals", "totals": {"gateway_audit_commit_seconds": {"": [1.0]}}},
     "a label too many": {"kind": "totals", "totals": {"gateway_connections": {"a\x1fb": [1.0]}}},
     "prepared, but what": {"kind": "prepared"},
