@@ -118,12 +118,14 @@ class ClientConnection(Wire):
         self.holder = principal
         return True
 
-    def hurry(self) -> None:
-        """The sweep's verdict: what has begun did not go on in time. Who waits for it is woken, and says so."""
-        self.request_deadline = None
-        if self._reader is not None and not self._reader.done():  # Else it came at the last moment.
-            self.is_late = True
-            self._wake()
+    def hurry(self) -> bool:
+        """The sweep's verdict: what has begun did not go on in time. Who waits for it is woken, and says so. False
+        where bytes have come at this very moment: if they are not the last ones, the next sweep looks again."""
+        if self._reader is None or self._reader.done():
+            return False
+        self.request_deadline, self.is_late = None, True
+        self._wake()
+        return True
 
     async def _serve(self) -> None:
         try:

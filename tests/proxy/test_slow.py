@@ -55,6 +55,21 @@ async def test_a_head_that_does_not_come_whole_is_answered_with_408(gateway: Tes
     assert await client.is_closed()
 
 
+@pytest.mark.requirement("promise 6")
+async def test_a_byte_at_the_last_moment_wins_no_second_time(gateway: TestGateway) -> None:
+    """In the very turn of the loop in which the sweep looks: under load there are many such."""
+    client = await gateway.connect()
+    client.sends(b"GET /public/a HTTP/1.1\r\n")
+    connection = await gateway.the_connection()
+    await gateway.until(lambda: connection.request_deadline is not None)
+    connection.get_buffer(1)[:1] = b"X"
+    connection.buffer_updated(1)
+    gateway.pass_time(11)
+    await gateway.settles()
+    gateway.pass_time(1)
+    assert (await client.gets()).status == 408
+
+
 async def test_the_time_of_a_second_head_begins_with_it(gateway: TestGateway) -> None:
     client = await gateway.connect()
     client.sends(request("/elsewhere"), b"GET /elsewhere HTTP/1.1\r\n")
