@@ -4,7 +4,7 @@ Law: whoever is signed in is never refused because of strangers: these get at mo
 and one client (an IPv4 address, or the /64 of an IPv6 one) `ONE_CLIENT` of them and `ONE_CLIENTS_CONNECTIONS` of the
 connections, unless the settings say otherwise. One identity, from wherever it comes, uses connections as many as
 `ONE_IDENTITY` of the exchanges. Where all connections are taken, whoever has fewer of them than another gets the place
-of one that only waits for its client. An address only ever narrows.
+of one that only waits for its client; that of somebody who is signed in goes last. An address only ever narrows.
 """
 
 from collections import Counter

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from heapq import nlargest
 from typing import NamedTuple
 
 from gateway.audit import budget, events
@@ -165,9 +166,7 @@ class Service:
             for each in self.connections
             if each.request_deadline is not None and each.exchange is not None and each.exchange.stranger == heaviest
         ]
-        if slow:
-            min(slow, key=lambda each: each.last_used).hurry()
-        return bool(slow)
+        return bool(slow) and min(slow, key=lambda each: each.last_used).hurry()
 
     def has_room(self, client: str) -> bool:
         """For another connection of this client."""
@@ -180,21 +179,21 @@ class Service:
     def _displace(self, client: str) -> bool:
         """Close one that waits, of whoever has more than this client. They are looked for many at once, and not more
         often than the sweep comes: who knocks all the time must not have us look all the time."""
-        while self._displaced:
+        if self._may_look:
+            self._may_look = False
+            waiting = (each for each in self.connections if each.waits_for_client)
+            self._displaced = nlargest(DISPLACED_AT_ONCE, waiting, self._goes_before)[::-1]
+        while self._displaced and self.clients.of(self._displaced[-1].network) > self.clients.of(client):
             connection = self._displaced.pop()
-            if self.clients.of(connection.network) <= self.clients.of(client):
-                break
             if connection.waits_for_client and not connection.at_end:
                 connection.abort()
                 return True
-        if self._may_look:
-            self._may_look = False
-            heaviest = self.clients.heaviest()
-            waiting = [each for each in self.connections if each.network == heaviest and each.waits_for_client]
-            waiting.sort(key=lambda each: (each.holder.is_anonymous, -each.last_used))
-            self._displaced = waiting[-DISPLACED_AT_ONCE:]
-            return self._displace(client)
         return False
+
+    def _goes_before(self, connection: ClientConnection) -> tuple[bool, int, float]:
+        """The greater, the sooner. Strangers' come first, of whoever has most of them: somebody with a million
+        addresses is a million clients with one each, and the people behind one address are one with many."""
+        return connection.holder.is_anonymous, self.clients.of(connection.network), -connection.last_used
 
     @property
     def identity_connections(self) -> float:

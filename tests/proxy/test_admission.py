@@ -101,6 +101,34 @@ async def test_where_all_connections_are_taken_who_has_fewer_gets_the_place_of_o
     assert await idle[2].is_closed()
 
 
+@pytest.mark.requirement("promise 6", "ASVS 15.4.4")
+async def test_a_stranger_s_connection_goes_before_those_of_people(
+    gateway: TestGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A school has one address, and an attacker a million with a connection each: its people were pushed out."""
+    networks = iter(["school", "school", "school", "x", "y"])
+    monkeypatch.setattr("gateway.proxy.connection.prefix_of", lambda _: next(networks))
+    gateway.limits(connections=5, client_connections=3)
+    gateway.application.answers(answer())
+    people = [await gateway.connect() for _ in range(3)]
+    for number, person in enumerate(people):
+        person.sends(request("/mine/a", gateway.visitor(name=f"person {number}").header))
+        assert (await person.gets()).status == 200
+    strangers = [await gateway.connect() for _ in range(2)]
+    await gateway.until(lambda: len(gateway.service.connections) == 5)
+    assert not gateway.service.has_room("x")
+    gateway.pass_time(1)
+    assert gateway.service.has_room("z")
+    assert await strangers[0].is_closed()
+    # Where only people are left, the rule is the same among them.
+    strangers[1].closes()
+    await gateway.until(lambda: len(gateway.service.connections) == 3)
+    gateway.limits(connections=3)
+    gateway.pass_time(1)
+    assert gateway.service.has_room("z")
+    assert await people[0].is_closed()
+
+
 async def test_what_is_being_answered_makes_no_room(gateway: TestGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway.limits(connections=2, client_connections=2)
     for _ in range(2):
