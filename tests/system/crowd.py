@@ -77,9 +77,12 @@ class Line:
 class Crowd:
     """`clients` of each kind, in a loop and thread of its own, until `stop` or until `most` requests are asked."""
 
-    def __init__(self, gateway: Gateway, token: str, mark: str, *, clients: int = 4, most: int = 1 << 60) -> None:
+    def __init__(
+        self, gateway: Gateway, token: str, mark: str, *, clients: int = 4, most: int = 1 << 60, pause: float = 0.0
+    ) -> None:
+        """`pause`: seconds between two requests of each, at least."""
         self.accounts = Accounts()
-        self.mark = mark
+        self.mark, self._pause = mark, pause
         self._gateway, self._token, self._most, self._clients = gateway, token, most, clients
         self._context = ssl.create_default_context(cafile=str(gateway.ca))
         self._numbers, self._sources = count(1), count(1)
@@ -129,6 +132,7 @@ class Crowd:
         while not self.is_over:
             try:
                 await kind(source)
+                await asyncio.sleep(self._pause)
             except (Lost, OSError, EOFError, TimeoutError, ssl.SSLError) as error:
                 self.accounts.lost.append(f"{time.strftime('%H:%M:%S')} {name}: {type(error).__name__}: {error}")
                 await asyncio.sleep(0.05)
@@ -141,7 +145,7 @@ class Crowd:
                 if not await self._exchange(line, "kept-post" if body is not bytes else "kept", body()):
                     self.accounts.told["connection: close"] += 1
                     return
-                await asyncio.sleep(random.choice(PAUSES))
+                await asyncio.sleep(max(self._pause, random.choice(PAUSES)))
         finally:
             await line.close()
 

@@ -18,8 +18,8 @@ from datetime import datetime
 import pytest
 import uvloop
 
-from .running import POLICY, Gateway, running, until
-from .upstream import Upstream, apart
+from .running import POLICY, Gateway, until
+from .upstream import apart
 from .wire import WEBSOCKET
 
 pytestmark = [pytest.mark.system, pytest.mark.alone]
@@ -27,7 +27,7 @@ BOUND_SECONDS = 1.0
 STREAMS = int(os.environ.get("BTB_STREAMS", "1000"))
 HOST = "orders.btb.localhost"
 OPEN_AT_ONCE = 50
-CODE_SECONDS = 8
+CODE_SECONDS = 6
 SHUT = '      - {path: "/t/{tenant}/shut/*", methods: [GET, POST], allow: {permission: order_details}}\n'
 ORDERS = '      - {path: "/t/{tenant}/orders/**"'
 
@@ -149,20 +149,25 @@ class Clients:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with apart() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    most = STREAMS + 2000
-    policy = POLICY.replace(ORDERS, SHUT + ORDERS, 1)
+def gateway(gateway: Gateway) -> Iterator[Gateway]:
+    """The common one, with a policy and limits of this test, and an application of its own."""
+    before, most = (gateway.upstream, gateway.more), STREAMS + 2000
     limits = ("connections", "requests", "identity_connections", "upstream_connections")
-    more = f"limits: {json.dumps(dict.fromkeys(limits, most))}\n"
-    with running(Gateway(tmp_path_factory.mktemp("authority"), upstream, policy=policy, more=more)) as gateway:
+    with apart() as gateway.upstream:
+        gateway.more = f"limits: {json.dumps(dict.fromkeys(limits, most))}\n"
+        _reload(
+            gateway, POLICY.replace(ORDERS, SHUT + ORDERS, 1).replace("otp_within: 8s", f"otp_within: {CODE_SECONDS}s")
+        )
         gateway.ask("tenant", "add", "leaving")
         yield gateway
+        gateway.upstream, gateway.more = before
+        _reload(gateway, gateway.policy)
+
+
+def _reload(gateway: Gateway, policy: str) -> object:
+    gateway.write_settings()
+    gateway.write_policy(policy)
+    return gateway.ask("reload")
 
 
 @pytest.fixture
@@ -182,11 +187,6 @@ class Row:
     is_service: bool = False
 
 
-def _reload(gateway: Gateway, _name: str) -> object:
-    gateway.write_policy(POLICY)
-    return gateway.ask("reload")
-
-
 CHANGES = {
     "session revoked": Row(lambda gateway, name: gateway.ask("session", "revoke", "--user", name)),
     "person disabled": Row(lambda gateway, name: gateway.ask("user", "disable", name)),
@@ -197,7 +197,7 @@ CHANGES = {
         lambda gateway, _: gateway.ask("tenant", "close", "leaving"), "/t/leaving/orders/{name}", "support@leaving"
     ),
     "code too old": Row(lambda *_: None, "/t/acme/payout/{name}", "finance@acme"),
-    "policy reloaded": Row(_reload, "/t/acme/shut/{name}"),
+    "policy reloaded": Row(lambda gateway, _: _reload(gateway, POLICY), "/t/acme/shut/{name}"),
 }
 """In the order in which they happen; the last takes something from everybody's policy."""
 TIMES = 3
@@ -258,8 +258,6 @@ def test_every_change_cuts_every_kind_of_exchange_and_no_other(gateway: Gateway,
             assert not each.cut_at, each
         elif each.kind == "websocket":
             assert each.content[-2:] == (1008).to_bytes(2, "big"), each
-    gateway.write_policy(gateway.policy)
-    gateway.ask("reload")
 
 
 def test_many_open_streams_of_one_identity(gateway: Gateway, clients: Clients) -> None:
