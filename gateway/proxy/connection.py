@@ -12,7 +12,7 @@ from array import array
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.foundation.addresses import Address, parse_address
+from gateway.foundation.addresses import Address
 from gateway.foundation.principal import ANONYMOUS, Principal
 from gateway.http1 import limits
 from gateway.http1.parser import END_OF_HEAD
@@ -39,15 +39,14 @@ log = logging.getLogger(__name__)
 class ClientConnection(Wire):
     """States: waiting for a head, in an exchange, lingering. `exchange` is None in all but the second."""
 
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, service: "Service", address: Address) -> None:
         super().__init__(service.loop)
         self.service = service
         self.exchange: Exchange | None = None
-        self.address: Address = parse_address("::")
-        self.client = ""
+        self.client = str(address)
         """The address as text: in two records and a header of every exchange."""
-        self.forwarded_for = b""
-        self.located: Address | None = None
+        self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
+        self.located: Address | None = address
         """The address for restrictions; None: unknown, which is inside no network."""
         self.via = ""
         """The balancer that passed it on."""
@@ -56,7 +55,7 @@ class ClientConnection(Wire):
         """Of a request that has begun to come, in the loop's time. `deadline` is that of everything else."""
         self.is_late = False
         """It has passed."""
-        self.network = ""
+        self.network = prefix_of(address)
         """What it counts for as a client."""
         self.heads = HeadMemory(service.memory, None)
         self.holder: Principal = ANONYMOUS
@@ -72,18 +71,11 @@ class ClientConnection(Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._comes_from(parse_address(transport.get_extra_info("peername")[0]))
-        self.client = str(self.address)
-        self.forwarded_for = b"X-Forwarded-For: " + self.client.encode("ascii")
         self.heads = HeadMemory(self.service.memory, server_name(transport.get_extra_info("ssl_object")))
         self.last_used = self.loop.time()
-        self.network = prefix_of(self.address)
         self.service.clients.enter(self.network)
         self.service.connections.add(self)
         self._task = self.loop.create_task(self._serve())
-
-    def _comes_from(self, peer: Address) -> None:
-        self.address = self.located = peer
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

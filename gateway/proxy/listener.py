@@ -10,8 +10,10 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from gateway.foundation.addresses import Address, parse_address
 from gateway.http1 import limits
 from gateway.http1.authority import parse_host, split_absolute
 from gateway.http1.messages import BadMessage
@@ -80,7 +82,7 @@ class Accepting(ABC):
                 self.stop()
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self.start)
                 return
-            opening = self._admit(client, address[0])
+            opening = self._admit(client, parse_address(address[0]))
             if opening is None:
                 client.close()
                 continue
@@ -94,8 +96,9 @@ class Accepting(ABC):
             task.add_done_callback(self._opening.discard)
 
     @abstractmethod
-    def _admit(self, client: socket.socket, address: str) -> Coroutine[Any, Any, None] | None:
-        """What opens this connection, which has been counted. None: it may not be."""
+    def _admit(self, client: socket.socket, address: Address) -> Coroutine[Any, Any, None] | None:
+        """What opens this connection, which has been counted. None: it may not be. The address is asked for here and
+        nowhere later: of a connection that was reset meanwhile, the kernel does not know it any more."""
 
     def _may_shake_hands(self, peer: str) -> bool:
         # In this order: to make room, another may be closed.
@@ -128,34 +131,38 @@ class Listener(Accepting):
         self,
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
-        protocol: Callable[[], Wire],
+        protocol: Callable[[Address], Wire],
         tls: ServerTls | None,
         has_room: Callable[[str], bool],
     ) -> None:
         super().__init__(loop, listening, tls, has_room)
         self._protocol = protocol
 
-    def _admit(self, client: socket.socket, address: str) -> Coroutine[Any, Any, None] | None:
+    def _admit(self, client: socket.socket, address: Address) -> Coroutine[Any, Any, None] | None:
         peer = prefix_of(address)
         if not self._may_shake_hands(peer):
             return None
         self._shaking_hands.enter(peer)
-        return self._open(client, peer, self._protocol)
+        return self._open(client, peer, partial(self._protocol, address))
 
 
 class Redirecting(Wire):
     """Port http: sends browsers to HTTPS and does nothing else. Not a byte of a body is read."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, memory: LineMemory, origin: Callable[[str], str | None], clients: Shares
+        self,
+        loop: asyncio.AbstractEventLoop,
+        memory: LineMemory,
+        origin: Callable[[str], str | None],
+        clients: Shares,
+        address: Address,
     ) -> None:
         """`origin`: the HTTPS origin of a host that we serve, None for others; `clients`: where it counts itself."""
         super().__init__(loop)
-        self._memory, self._origin, self._clients = memory, origin, clients
+        self._memory, self._origin, self._clients, self._counts_for = memory, origin, clients, prefix_of(address)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._counts_for = prefix_of(transport.get_extra_info("peername")[0])
         self._clients.enter(self._counts_for)
         self._timer = self.loop.call_later(REDIRECT_SECONDS, self.abort)
 

@@ -9,9 +9,10 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.foundation.addresses import Address, Network, parse_address
+from gateway.foundation.addresses import Address, Network
 from gateway.proxy.admission import prefix_of
 from gateway.proxy.connection import ClientConnection
 from gateway.proxy.listener import Accepting
@@ -44,25 +45,24 @@ class ProxiedListener(Accepting):
         self,
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
-        protocol: Callable[[Address | None], Wire],
+        protocol: Callable[[Address, Address | None], Wire],
         tls: ServerTls | None,
         has_room: Callable[[str], bool],
         balancers: Balancers,
     ) -> None:
-        """`protocol` is given the carried address, None where there is none."""
+        """`protocol` is given the balancer's address and the carried one, None where there is none."""
         super().__init__(loop, listening, tls, has_room)
         self._speak, self._balancers, self._awaited = protocol, balancers, 0
 
-    def _admit(self, client: socket.socket, address: str) -> Coroutine[Any, Any, None] | None:
-        balancer = parse_address(address)
-        if not self._balancers.include(balancer):
+    def _admit(self, client: socket.socket, address: Address) -> Coroutine[Any, Any, None] | None:
+        if not self._balancers.include(address):
             self._balancers.refused("peer")
             return None
         if self._awaited >= HEADERS:
             self._balancers.refused("room")
             return None
         self._awaited += 1
-        return self._introduce(client, balancer)
+        return self._introduce(client, address)
 
     async def _introduce(self, client: socket.socket, balancer: Address) -> None:
         refusal, carried = "gone", None
@@ -84,19 +84,15 @@ class ProxiedListener(Accepting):
             self._balancers.refused(refusal)
             return
         self._shaking_hands.enter(peer)
-        await self._open(client, peer, lambda: self._speak(carried))
+        await self._open(client, peer, partial(self._speak, balancer, carried))
 
 
 class ProxiedConnection(ClientConnection):
     """Of somebody behind a balancer."""
 
-    def __init__(self, service: "Service", carried: Address | None) -> None:
-        super().__init__(service)
-        self._carried = carried
-
-    def _comes_from(self, peer: Address) -> None:
-        super()._comes_from(self._carried or peer)
-        self.located, self.via = self._carried, str(peer)
+    def __init__(self, service: "Service", balancer: Address, carried: Address | None) -> None:
+        super().__init__(service, carried or balancer)
+        self.located, self.via = carried, str(balancer)
 
 
 async def _read_header(loop: asyncio.AbstractEventLoop, client: socket.socket) -> bytes:

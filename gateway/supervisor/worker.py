@@ -11,6 +11,7 @@ from math import inf
 import uvloop
 
 from gateway.config.schema import Settings
+from gateway.foundation.addresses import Address
 from gateway.foundation.errors import GatewayError
 from gateway.identity.directory import Directory
 from gateway.identity.tokens import AssertionSigner
@@ -77,7 +78,7 @@ class Worker(Child):
     def _listen(self, loop: asyncio.AbstractEventLoop) -> list[Accepting]:
         service, tls, proxied = self.service, self._tls, self.settings.listen.proxied
         listeners: list[Accepting] = [
-            Listener(loop, self._socket("https"), lambda: ClientConnection(service), tls, service.has_room),
+            Listener(loop, self._socket("https"), partial(ClientConnection, service), tls, service.has_room),
             Listener(loop, self._socket("http"), self._redirecting, None, self._may_redirect),
         ]
         if proxied is not None:
@@ -147,8 +148,8 @@ class Worker(Child):
     def _socket(self, name: str) -> socket.socket:
         return socket.socket(fileno=self.descriptors[name])
 
-    def _redirecting(self) -> Redirecting:
-        return Redirecting(self.service.loop, self.service.memory, self._origin_of_host, self._redirected)
+    def _redirecting(self, address: Address) -> Redirecting:
+        return Redirecting(self.service.loop, self.service.memory, self._origin_of_host, self._redirected, address)
 
     def _may_redirect(self, client: str) -> bool:
         return not self._redirected.is_over(client, REDIRECTS, ONE_CLIENTS_REDIRECTS)

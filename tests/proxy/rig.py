@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +307,7 @@ async def open_gateway(state_dir: Path, keys: dict[str, KeySet]) -> AsyncIterato
     )
     os.close(table)
     listening = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(loop, listening, lambda: ClientConnection(service), None, service.has_room)
+    listener = Listener(loop, listening, partial(ClientConnection, service), None, service.has_room)
     listener.start()
     gateway = TestGateway(
         service, application, portal, store, state_dir, clock, disk, keys, listener, listening.getsockname()[1]

@@ -2,10 +2,14 @@
 
 import asyncio
 import errno
+import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
+import uvloop
 
 from gateway.http1.parser import LineMemory
 from gateway.proxy.admission import Shares
@@ -26,7 +30,7 @@ async def port_http() -> AsyncIterator[Connect]:
     listener = Listener(
         loop,
         listening,
-        lambda: Redirecting(loop, memory, origins.get, clients),
+        partial(Redirecting, loop, memory, origins.get, clients),
         None,
         lambda client: not clients.is_over(client, 8, 4),
     )
@@ -138,6 +142,57 @@ async def test_over_the_limit_a_connection_is_closed_at_once(gateway: TestGatewa
     first.closes()
     await gateway.until(lambda: not gateway.service.connections)
     assert (await gateway.ask(request())).status == 200
+
+
+def come_and_go(port: int, times: int) -> None:
+    """Clients that are gone, by a reset, before anybody has looked."""
+    for _ in range(times):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.requirement("promise 6")
+async def test_who_was_gone_before_it_was_accepted_is_counted_in_and_out(
+    gateway: TestGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.application.answers(answer())
+    come_and_go(gateway.port, 8)
+    assert (await gateway.ask(request("/public/a"))).status == 200
+    for side in gateway._sides:
+        side.closes()
+    await gateway.until(lambda: not gateway.service.connections)
+    assert repr(gateway.service.clients) == "<Shares total=0 clients=0>"
+    assert not caplog.text
+
+
+@pytest.mark.requirement("promise 6")
+def test_nor_does_it_cost_port_http_a_descriptor_or_a_line_of_the_log() -> None:
+    """On the loop of a worker, which does not close what it could not begin."""
+    faults: list[object] = []
+
+    async def story() -> tuple[int, int]:
+        loop, clients = asyncio.get_running_loop(), Shares()
+        loop.set_exception_handler(lambda _, fault: faults.append(fault))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            redirecting = partial(Redirecting, loop, LineMemory(), {}.get, clients)
+            listener = Listener(loop, listening, redirecting, None, lambda client: not clients.is_over(client, 99, 99))
+            listener.start()
+            before = len(os.listdir("/proc/self/fd"))
+            come_and_go(listening.getsockname()[1], 50)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(request("/a"))
+            await reader.read()
+            writer.close()
+            async with asyncio.timeout(10):
+                while listener.is_opening or repr(clients) != "<Shares total=0 clients=0>":  # noqa: ASYNC110 - it tells nobody.
+                    await asyncio.sleep(0.01)
+            listener.stop()
+            return before, len(os.listdir("/proc/self/fd"))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        before, after = runner.run(story())
+    assert not faults
+    assert after - before < 10
 
 
 class OutOfFiles:
