@@ -64,6 +64,7 @@ def _application(section: schema.Application) -> Application:
         terms=terms,
         routes=routes,
         tree=grow(routes, folds_case=section.case == "fold"),
+        has_secrets=any(route.pattern.has_secret for route in routes),
         is_own=terms.is_own,
     )
 

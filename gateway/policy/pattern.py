@@ -37,6 +37,10 @@ class Pattern:
     def has_tenant(self) -> bool:
         return Wild.TENANT in self.segments
 
+    @property
+    def has_secret(self) -> bool:
+        return Wild.SECRET in self.segments
+
     def shape(self, *, folds_case: bool) -> tuple[tuple[Segment, ...], bool]:
         """Equal for two patterns of which neither is more specific: those that match the same paths."""
         plain = (Wild.ANY if s is Wild.SECRET else fold(s) if folds_case and isinstance(s, str) else s

@@ -122,6 +122,8 @@ class Application:
     """Of its routes that have none of their own."""
     routes: tuple[Route, ...]
     tree: Node
+    has_secrets: bool
+    """Whether some of its paths have a `{secret}`."""
     is_own: bool
     """Whether it is the gateway's own: no file can define one."""
 

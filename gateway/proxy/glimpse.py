@@ -2,18 +2,16 @@
 
 Law: read for the record only. Nothing is decided on it, nothing of it is sent anywhere, and what cannot be read is left
 empty. No path is recorded in which a secret of some route may stand in a place that we can't tell. It takes a time in
-proportion to the head's length, whatever that holds.
+proportion to the head's length, whatever that holds and however many routes there are.
 """
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.http1.authority import parse_host, split_absolute
 from gateway.http1.messages import BadMessage
 from gateway.policy.match import Policy
 from gateway.policy.path import NormalPath, normalise
-from gateway.policy.routes import Node
 
 _START = re.compile(rb"(?:\r\n)?([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+)")
 _HOST = re.compile(rb"\r\nhost:([^\r\n]*)(?=\r\n|\Z)", re.IGNORECASE)
@@ -39,11 +37,13 @@ def glimpse(block: bytes, policy: Policy) -> Glimpse:
         absolute = split_absolute(target)
     except BadMessage:
         absolute = None
+    if absolute is not None and parse_host(absolute[0])[0] != host:
+        host = ""  # As where there are two of them.
     path = normalise((absolute[1] if absolute else target).partition(b"?")[0])
     if isinstance(path, NormalPath) and host:
         return Glimpse(method, host, path.raw, policy.match(host, method, path).secret_positions)
-    application = policy.match(host, method, _ROOT).application
-    is_secret = _hides_some(policy) if not host else application is not None and _hides(application.tree)
+    asked = (policy.match(host, method, _ROOT).application,) if host else policy.applications.values()
+    is_secret = any(application is not None and application.has_secrets for application in asked)
     return Glimpse(method, host, b"" if is_secret else target)
 
 
@@ -58,14 +58,3 @@ def _host(block: bytes) -> str:
         return parse_host(hosts[0].strip(b" \t"))[0]
     except BadMessage:
         return ""
-
-
-@lru_cache(maxsize=2)
-def _hides_some(policy: Policy) -> bool:
-    return any(_hides(application.tree) for application in policy.applications.values())
-
-
-@lru_cache(maxsize=256)
-def _hides(node: Node) -> bool:
-    below = (*node.literals.values(), *(each for each in (node.tenant, node.wild) if each is not None))
-    return node.wild_is_secret or any(map(_hides, below))

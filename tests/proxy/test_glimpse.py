@@ -5,7 +5,9 @@ import time
 import pytest
 
 from gateway.audit.events import redact_path
+from gateway.policy.compile import compile_policy
 from gateway.policy.match import Policy
+from gateway.policy.schema import PolicyFile
 from gateway.proxy.glimpse import Glimpse, glimpse
 
 from .rig import TestGateway
@@ -22,6 +24,10 @@ SEEN = {
     "a secret in a bad head": (
         f"GET /link/canary HTTP/1.1\r\nHost: {HOST}\r\nX A: b\r\n".encode(),
         ("GET", HOST, "/link/<secret>"),
+    ),
+    "a target of another host, where something is secret": (
+        f"GET http://{HOST}/link/canary HTTP/1.1\r\nHost: h\r\n".encode(),
+        ("GET", "", ""),
     ),
     "no method": (b"G=T /a HTTP/1.1\r\nHost: h\r\n", ("", "", "")),
     "a long method": (b"G" * 33 + b" /a HTTP/1.1\r\nHost: h\r\n", ("", "", "")),
@@ -50,6 +56,21 @@ async def test_no_head_takes_longer_than_its_length(gateway: TestGateway, piece:
     since = time.process_time()
     glimpse(block, gateway.service.snapshot.policy)
     assert time.process_time() - since < 0.25
+
+
+def test_nor_longer_where_there_are_many_routes() -> None:
+    """All of them were looked at, for each such head, wherever two applications had more than a few hundred."""
+    routes = [{"path": f"/x{each}/y", "methods": ["GET"], "allow": "public", "why": "a test"} for each in range(1000)]
+    sections = [
+        {"name": name, "host": f"{name}.example", "upstream": ["http://127.0.0.1:9"], "routes": routes}
+        for name in ("one", "other")
+    ]
+    policy = compile_policy(PolicyFile.model_validate({"permissions": [], "roles": {}, "applications": sections}))
+    since = time.process_time()
+    for number in range(200):
+        name = b"other" if number % 2 else b"one"
+        assert glimpse(b"GET /a/../b HTTP/1.1\r\nHost: %b.example\r\n" % name, policy).target == b"/a/../b"
+    assert time.process_time() - since < 0.1
 
 
 def test_where_no_application_has_a_secret_no_path_is_kept_back() -> None:
