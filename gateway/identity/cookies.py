@@ -28,6 +28,8 @@ _MARK = b"-gateway"
 """In every name of ours."""
 _HALF = HALF_COOKIE_PREFIX.encode()
 _BLANK = b" \t"
+_SKIPPED = _BLANK + b"\x85\xa0"
+"""Who reads a header as ISO 8859-1 (WSGI) and takes blanks off takes these off too."""
 
 _TOO_LONG = re.compile(rb"\r\ncookie:[^\r]{%d}" % (limits.LINE_BYTES + 1 - len(b"cookie:")), re.IGNORECASE)
 
@@ -126,4 +128,4 @@ def _own_name(segment: bytes) -> bytes | None:
 
 def _name(segment: bytes) -> bytes:
     """Blanks and leading `=` are what parsers skip."""
-    return segment.lstrip(b"= \t").partition(b"=")[0].rstrip(_BLANK)
+    return segment.lstrip(b"=" + _SKIPPED).partition(b"=")[0].rstrip(_SKIPPED)
