@@ -13,7 +13,7 @@ TOOLS := /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so /usr/bin/pr
 	/usr/lib/apache2/modules/mod_auth_openidc.so
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check authority bench crash drops faults flood slow timing tamper big docs format lock tools clean
+.PHONY: help demo test check authority bench crash drops faults flood slow timing tamper big fuzz docs format lock tools clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ tamper: $(VENV)/.dev ## Change 2,000 copies of a record at random, and see what 
 
 big: $(VENV)/.dev ## The long form of the test of large bodies: 1 GiB each way, and what a worker grows by
 	BTB_BIG_MIB=$(or $(MIB),1024) $(BIN)/python -m pytest tests/system/test_large.py -s
+
+fuzz: $(VENV)/.dev ## The long form of the fuzzing: ten minutes for each reader of bytes (SECONDS=600)
+	BTB_FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest tests/fuzz -s
 
 docs: $(VENV)/.dev ## Write the reference pages under docs/ from the code
 	$(BIN)/python -m docs.generate
