@@ -146,11 +146,13 @@ class Master:
             return
         if (objection := rehearsal.objection) is not None:
             self._end_rehearsal(rehearsal, objection)
+        elif self._roster.is_stopping:
+            self._end_rehearsal(rehearsal, "stopping")
+        elif rehearsal.is_past(now):
+            self._end_rehearsal(rehearsal, "not every process became ready in time: see `status`")
         # Not in the middle of a reload, and with everybody there: what is half done could not be handed over.
         elif self._force.coming is None and self._roster.all_ready:
             self._become_successor(rehearsal)
-        elif self._roster.is_stopping:
-            self._end_rehearsal(rehearsal, "stopping")
 
     def _end_rehearsal(self, rehearsal: Rehearsal, objection: str) -> None:
         self._rehearsal = None
@@ -175,6 +177,7 @@ class Master:
         try:
             inheritance.become()
         except OSError as error:
+            notify("READY=1")
             self._end_rehearsal(rehearsal, f"the new version can't be started: {error}")
 
     def _adopt(self, left: Left) -> None:

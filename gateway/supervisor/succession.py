@@ -32,6 +32,9 @@ PROTOCOL = 1
 """Of `Inheritance`, and of what the supervisor and its processes say to each other: who changes either so that the
 version before does not understand it, adds one."""
 REHEARSAL_SECONDS = 30.0
+SUCCESSION_SECONDS = 45.0
+"""From the question to the exec: less than a command waits (`keeper.RESTART_SECONDS`), and what was rehearsed is not
+old by then."""
 _INHERITANCE, _REHEARSAL = "BTB_GATEWAY_INHERITANCE", "BTB_GATEWAY_REHEARSAL"
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD})
 """Those that the supervisor listens to. They wait during the exec: by default each would end the process."""
@@ -106,15 +109,19 @@ class Rehearsal:
 
     def __init__(self, settings: Settings, answer: Answer) -> None:
         self.answer = answer
-        self._deadline = time.monotonic() + REHEARSAL_SECONDS
+        self._began = time.monotonic()
         self._said = _in_memory()
         environment = {**os.environ, _REHEARSAL: json.dumps(facts(settings))}
         self._process = Popen(_command(), env=environment, stdin=DEVNULL, stdout=self._said, stderr=self._said)  # noqa: S603 - ourselves.
 
     def is_over(self, now: float) -> bool:
-        if now > self._deadline:
+        if now > self._began + REHEARSAL_SECONDS:
             self._process.kill()
         return self._process.poll() is not None
+
+    def is_past(self, now: float) -> bool:
+        """Nobody waits for it any more."""
+        return now > self._began + SUCCESSION_SECONDS
 
     @property
     def objection(self) -> str | None:

@@ -1,5 +1,7 @@
 """The master among children that have been taken over, that die at the worst moment, or that answer late."""
 
+import errno
+import io
 import os
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from gateway.supervisor.master import SILENT_SECONDS, Master
 from gateway.supervisor.questions import MAY_ASK, MOST_OPEN
 from gateway.supervisor.reload import BUSY, MOST_WAITING, PREPARE_SECONDS, RENEWAL_PAUSE, TURN_SECONDS, nobody
 from gateway.supervisor.roster import State
+from gateway.supervisor.succession import REHEARSAL_SECONDS, SUCCESSION_SECONDS, Inheritance, Rehearsal
 
 TOTALS = {"gateway_connections": {"": [1.0]}}
 
@@ -28,6 +31,9 @@ class Equipment:
     def __init__(self, edition=1):
         self.edition, self.failure, self.keys_change = edition, None, None
         self.rotated, self.retired, self.saved, self.save_failure = [], [], 0, None
+
+    def left(self):
+        return {}
 
     def descriptors(self, seat):
         return {}
@@ -704,3 +710,64 @@ def test_one_that_was_asked_to_end_is_not_given_up_before_its_time(house):
 def test_a_long_word_is_cut(house, caplog):
     house.says("worker-0", kind="stuck", why="x" * 100_000)
     assert len(caplog.text) < 2000
+
+
+# Succession.
+
+
+class WentWell(Rehearsal):
+    """A rehearsal that is over, and found nothing."""
+
+    objection = None
+
+    def __init__(self, answer):
+        self.answer, self._began, self._said = answer, time.monotonic(), io.BytesIO()
+
+    def is_over(self, now):
+        return True
+
+
+@pytest.fixture
+def becomes(monkeypatch):
+    """What the supervisor became of; it fails."""
+    inheritances = []
+
+    def become(self):
+        inheritances.append(self)
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(Inheritance, "become", become)
+    return inheritances
+
+
+def test_a_restart_that_nobody_waits_for_any_more_does_not_happen(house, becomes):
+    said, now = [], time.monotonic()
+    house.leave("worker-0")
+    house.master._rehearsal = WentWell(lambda *answer: said.append(answer))
+    house.master._keep_rehearsal(now)
+    assert not said
+    house.master._keep_rehearsal(now + SUCCESSION_SECONDS + 1)
+    house.enter("worker-0")
+    house.master._keep_rehearsal(now + SUCCESSION_SECONDS + 1)
+    assert (house.master._rehearsal, becomes) == (None, [])
+    ((result, error),) = said
+    assert result is None
+    assert "not every process" in error
+    assert [each["event"] for each in house.hears("keeper")][-1] == "gateway:restart-refused"
+
+
+def test_the_time_for_a_restart_is_less_than_a_command_waits_and_enough_for_a_reload_before_it():
+    assert REHEARSAL_SECONDS + TURN_SECONDS + PREPARE_SECONDS < SUCCESSION_SECONDS < keeper.RESTART_SECONDS
+
+
+def test_who_could_not_become_its_successor_says_that_it_serves(house, becomes, monkeypatch, tmp_path):
+    """Or the service manager would wait for the end of a reload, for ever."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+        service_manager.bind(str(tmp_path / "notify"))
+        service_manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        house.master._rehearsal = WentWell(nobody)
+        house.master._keep_rehearsal(time.monotonic())
+        told = [service_manager.recv(1000).decode().partition("=")[0] for _ in range(2)]
+    assert len(becomes) == 1
+    assert told == ["RELOADING", "READY"]
