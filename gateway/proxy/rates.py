@@ -35,6 +35,8 @@ _BYTES = 4
 _PAIRS = {(is_client, unit): index for index, (is_client, unit) in enumerate(product((True, False), Unit))}
 """Of windows: the present one and the last."""
 _ROW = len(_PAIRS) * 2 * _PLANE
+ROW_BYTES = _ROW * _BYTES
+"""What a successor's table must have as well: it is given ours."""
 _ZEROS = bytes(CELLS * _BYTES)
 
 
@@ -55,7 +57,7 @@ class Place(NamedTuple):
 def create(rows: int) -> int:
     """The table for so many workers, as a descriptor that each of them is given: memory that is in no folder."""
     descriptor = os.memfd_create("gateway-rates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, _SECRET_BYTES + rows * _ROW * _BYTES)
+    os.ftruncate(descriptor, _SECRET_BYTES + rows * ROW_BYTES)
     os.pwrite(descriptor, os.urandom(_SECRET_BYTES), 0)
     # A table that shrank would kill whoever reads it.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

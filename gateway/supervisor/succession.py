@@ -22,6 +22,7 @@ from gateway.foundation.clock import SystemClock
 from gateway.foundation.entropy import SystemEntropy
 from gateway.foundation.errors import GatewayError
 from gateway.metrics import Totals
+from gateway.proxy import rates
 from gateway.store.migrate import newest
 from gateway.supervisor.build import read_configuration
 from gateway.supervisor.equipment import Equipment, open_keyring, worker_count
@@ -163,6 +164,7 @@ def facts(settings: Settings) -> dict[str, Any]:
     return {
         "the protocol between versions": PROTOCOL,
         "the store's schema": newest(),
+        "the rates' table": rates.ROW_BYTES,
         "state_dir": str(settings.state_dir),
         **{f"listen.{name}": str(address) for name, address in settings.listen},
         "store": settings.store,

@@ -60,7 +60,7 @@ def test_what_takes_a_stop_and_a_start_is_refused_by_name(rehearsing, old, new, 
         rehearse(rehearsing.settings_path)
 
 
-@pytest.mark.parametrize("name", ["the protocol between versions", "the store's schema"])
+@pytest.mark.parametrize("name", ["the protocol between versions", "the store's schema", "the rates' table"])
 def test_another_version_of_what_both_must_understand_is_refused(furnished, monkeypatch, name):
     held = {**facts(furnished.configuration().settings), name: 0}
     monkeypatch.setenv("BTB_GATEWAY_REHEARSAL", json.dumps(held))
