@@ -3,15 +3,14 @@ nothing of a request.
 
 Law: it never waits for a child, and nothing that a child says can end it: what is no message of ours ends the child.
 But for one: before anybody serves, the keeper can find that the store is not to be trusted, which takes an operator.
-Signals only set a flag and wake the one `select`. Sockets outlive the processes that use them, so that replacing one
-drops no connection that has not been accepted yet. How something new comes into force is in `reload`.
+Sockets outlive the processes that use them, so that replacing one
+drops no connection that has not been accepted yet. How something new comes into force is in `reload`,
+and how everybody is replaced in `restart`.
 """
 
 import logging
 import os
 import selectors
-import signal
-import socket
 import time
 from collections import deque
 from contextlib import suppress
@@ -24,15 +23,17 @@ from gateway.foundation import logs
 from gateway.foundation.clock import Clock, SystemClock
 from gateway.foundation.process import gain_nothing, hide_memory
 from gateway.metrics import Ledger, Metrics
+from gateway.supervisor import signals
 from gateway.supervisor.build import Configuration, read_configuration
-from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, MasterEnd, Message, require_from_child
+from gateway.supervisor.channel import EXIT_TAMPERED, ChannelClosed, Message, require_from_child
 from gateway.supervisor.equipment import Equipment
 from gateway.supervisor.launch import Child, launch
 from gateway.supervisor.notify import notify
 from gateway.supervisor.questions import MOST_QUOTED, Questions, refusal
-from gateway.supervisor.reload import Answer, InForce, nobody
+from gateway.supervisor.reload import InForce, nobody
+from gateway.supervisor.restart import Restart, adopt, leave
 from gateway.supervisor.roster import Roster, Seat, State
-from gateway.supervisor.succession import SIGNALS, Inheritance, Inherited, Left, Rehearsal, is_run_alone, rehearse
+from gateway.supervisor.succession import Inheritance, rehearse
 from gateway.supervisor.users import user_name
 
 UNRECORDED = 1000
@@ -56,158 +57,69 @@ class Master:
         self._roster = Roster(equipment.slots)
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
-        self._stop_requested = self._reload_requested = self._restart_requested = self._announced = False
-        self._exit_code = 0
+        self._announced, self._exit_code = False, 0
         self._ledger, self._metrics = Ledger(left.retired), Metrics()
         self._metrics.set("gateway_config_reload_failed", 0)
         for seat in self._roster.seats:
             self._metrics.count("gateway_processes_replaced_total", seat.role, by=0)
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signals = signals.Signals()
         self._clock: Clock = SystemClock()
         self._started = self._kept_at = time.monotonic()
         self._unrecorded: deque[Message] = deque(maxlen=UNRECORDED)
         self._questions = Questions(left.questions)
-        self._rehearsal: Rehearsal | None = None
         self._force = InForce(
             configuration, equipment, self._children, self._metrics, self._record, version=left.version + 1
         )
-        for each in left.children:
-            self._adopt(each)
+        self._restart = Restart(self._roster, self._children, self._force, self._signals, self._record, self._hand_over)
+        for child in map(adopt, left.children):
+            self._children[child.key] = child
+            self._selector.register(child.channel, selectors.EVENT_READ, child)
         if inheritance is not None:
             self._record("gateway:restart", old=left.config, new=configuration.digest)
 
     def run(self) -> int:
         """Until everybody has ended after SIGTERM or SIGINT; the exit code."""
-        self._catch_signals()
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._signals.catch()
+        self._selector.register(self._signals.woken, selectors.EVENT_READ, None)
         while not (self._roster.is_stopping and not self._children):
             self._take_signals()
             now = time.monotonic()
             for seat in self._roster.to_start(now):
-                if self._may_follow(seat):
+                if self._restart.may_follow(seat):
                     self._start(seat, now)
             for seat in self._roster.to_end(now):
                 log.error("a process did not become ready", extra={"seat": seat.name})
                 self._kill(seat)
             self._keep_time(now)
-            self._keep_rehearsal(now)
+            self._restart.keep_time(now)
             self._wait(min(self._roster.next_look(now), 0.5))
             self._reap()
         return self._exit_code
 
-    # Signals: the handlers only take note.
-
-    def _catch_signals(self) -> None:
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self._stop_requested = True
-        elif number == signal.SIGHUP:
-            self._reload_requested = True
-        elif number == signal.SIGUSR2:
-            self._restart_requested = True
-
     def _take_signals(self) -> None:
-        if self._stop_requested and not self._roster.is_stopping:
+        noted = self._signals.take()
+        if noted & signals.STOP and not self._roster.is_stopping:
             log.info("stopping")
             notify("STOPPING=1")
             self._roster.is_stopping = True
-        if self._reload_requested:
-            self._reload_requested = False
+        if signals.RELOAD in noted:
             self._force.reload(nobody)
-        if self._restart_requested:
-            self._restart_requested = False
-            self._restart(nobody)
+        if signals.RESTART in noted:
+            self._restart.ask(nobody)
 
-    # Succession: of ourselves, and with that of everybody.
-
-    def _restart(self, answer: Answer) -> None:
-        """Answered before the exec: whoever asks sees by `status` what has become of it."""
-        if self._rehearsal is not None or self._predecessors:
-            answer(None, "another restart is under way")
-        elif not is_run_alone():
-            answer(None, "only a gateway that was started with `run` can restart itself")
-        elif not self._roster.all_ready or self._roster.is_stopping:
-            answer(None, "not every process is ready: see `status`")
-        else:
-            force = self._force
-            try:
-                self._rehearsal = Rehearsal(force.configuration.settings, answer)
-            except OSError as error:
-                answer(None, f"the new version can't be started: {error}")
-
-    def _keep_rehearsal(self, now: float) -> None:
-        rehearsal = self._rehearsal
-        if rehearsal is None or not rehearsal.is_over(now):
-            return
-        if (objection := rehearsal.objection) is not None:
-            self._end_rehearsal(rehearsal, objection)
-        elif self._roster.is_stopping:
-            self._end_rehearsal(rehearsal, "stopping")
-        elif rehearsal.is_past(now):
-            self._end_rehearsal(rehearsal, "not every process became ready in time: see `status`")
-        # Not in the middle of a reload, and with everybody there: what is half done could not be handed over.
-        elif self._force.coming is None and self._roster.all_ready:
-            self._become_successor(rehearsal)
-
-    def _end_rehearsal(self, rehearsal: Rehearsal, objection: str) -> None:
-        self._rehearsal = None
-        rehearsal.close()
-        self._record("gateway:restart-refused", problems=objection.splitlines()[:20])
-        rehearsal.answer(None, objection)
-
-    def _become_successor(self, rehearsal: Rehearsal) -> None:
-        rehearsal.answer({"config": self._force.configuration.digest}, None)
-        self._ledger.update("supervisor", self._metrics.totals())
-        self._ledger.retire("supervisor")
-        log.info("restarting")
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        inheritance = Inheritance(
+    def _hand_over(self) -> Inheritance:
+        # Gauges say how it is with a process that lives.
+        ledger = Ledger(self._ledger.retired)
+        ledger.update("supervisor", self._metrics.totals())
+        ledger.retire("supervisor")
+        return Inheritance(
             sockets=self._force.equipment.left(),
-            children=[_left(child) for child in self._children.values()],
+            children=[leave(child) for child in self._children.values()],
             questions=self._questions.waiting,
-            retired=self._ledger.retired,
+            retired=ledger.retired,
             version=self._force.version,
             config=self._force.configuration.digest,
         )
-        try:
-            inheritance.become()
-        except OSError as error:
-            notify("READY=1")
-            self._end_rehearsal(rehearsal, f"the new version can't be started: {error}")
-
-    def _adopt(self, left: Left) -> None:
-        seat = Seat(left.role, left.index, State.READY, time.monotonic(), was_ready=True)
-        channel = MasterEnd(
-            socket.socket(fileno=left.channel),
-            incoming=bytes.fromhex(left.incoming),
-            outgoing=bytes.fromhex(left.outgoing),
-        )
-        child = Child(seat, Inherited(left.pid), channel, is_predecessor=True)
-        self._children[child.key] = child
-        self._selector.register(channel, selectors.EVENT_READ, child)
-
-    @property
-    def _predecessors(self) -> list[Child]:
-        return [child for child in self._children.values() if child.is_predecessor]
-
-    def _may_follow(self, seat: Seat) -> bool:
-        """Two keepers would sign side by side. Workers start one after the other: those that serve need the
-        processors as well."""
-        before = {child.seat.role for child in self._predecessors}
-        if seat.role == "worker" and "worker" in before:
-            return not any(each.role == "worker" and each.state is State.STARTING for each in self._roster.seats)
-        return seat.role != "keeper" or "keeper" not in before
-
-    def _retire(self, now: float) -> None:
-        """Predecessors, once another is ready in their seat; the keeper's alone goes first."""
-        for child in self._predecessors:
-            if child.seat.role == "keeper" or self._roster.seat(child.seat.name).state is State.READY:
-                self._drain(child, now)
 
     # Processes.
 
@@ -296,7 +208,8 @@ class Master:
                     self._drain(child, now)
                 if ending:
                     break
-        self._retire(now)
+        for child in self._restart.relieved:
+            self._drain(child, now)
         passed, self._kept_at = min(now - self._kept_at, MOST_BETWEEN), now
         for child in self._children.values():
             child.silent_seconds += passed
@@ -320,8 +233,7 @@ class Master:
         for key, events in self._selector.select(seconds):
             child = key.data
             if child is None:
-                with suppress(BlockingIOError):
-                    os.read(self._wake_read, 512)
+                self._signals.hear()
                 continue
             if events & selectors.EVENT_WRITE:
                 child.channel.flush()
@@ -396,7 +308,7 @@ class Master:
             case "reload":
                 self._force.reload(lambda *said: self._answered(child, message, *said))
             case "restart":
-                self._restart(lambda *said: self._answered(child, message, *said))
+                self._restart.ask(lambda *said: self._answered(child, message, *said))
             case "keys":
                 self._reply(child, message, self._force.equipment.keys())
             case "rotate":
@@ -438,7 +350,7 @@ class Master:
             "config": self._force.configuration.digest,
             "since": began + self._started,
             "ready": self._roster.all_ready,
-            "leaving": [child.process.pid for child in self._predecessors],
+            "leaving": [child.process.pid for child in self._restart.predecessors],
             "processes": [self._status_of(seat, began) for seat in self._roster.seats],
         }
 
@@ -473,9 +385,3 @@ def main(config: Path) -> int:
     inherited = inheritance.sockets if inheritance is not None else None
     with Equipment.for_configuration(configuration, inherited) as equipment:
         return Master(configuration, equipment, inheritance).run()
-
-
-def _left(child: Child) -> Left:
-    incoming, outgoing = child.channel.left
-    seat, descriptor = child.seat, child.channel.fileno()
-    return Left(seat.role, seat.index, child.process.pid, descriptor, incoming.hex(), outgoing.hex())

@@ -37,8 +37,6 @@ SUCCESSION_SECONDS = 45.0
 """From the question to the exec: less than a command waits (`keeper.RESTART_SECONDS`), and what was rehearsed is not
 old by then."""
 _INHERITANCE, _REHEARSAL = "BTB_GATEWAY_INHERITANCE", "BTB_GATEWAY_REHEARSAL"
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD})
-"""Those that the supervisor listens to. They wait during the exec: by default each would end the process."""
 
 Answer = Callable[[dict[str, Any] | None, str | None], None]
 
@@ -85,7 +83,8 @@ class Inheritance:
         return [*self.sockets.values(), *(each.channel for each in self.children)]
 
     def become(self) -> None:
-        """The end of this program, and the beginning of the one that is installed now. Raises OSError."""
+        """The end of this program, and the beginning of the one that is installed now. Signals are held (`Signals`), or
+        one that comes meanwhile would be the end of it. Raises OSError."""
         will = _in_memory()
         will.write(json.dumps(asdict(self)).encode())
         will.seek(0)
@@ -93,10 +92,8 @@ class Inheritance:
         try:
             for descriptor in passed:
                 os.set_inheritable(descriptor, True)
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             os.execve(sys.executable, _command(), {**os.environ, _INHERITANCE: str(will.fileno())})  # noqa: S606 - ourselves.
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for descriptor in passed:
                 os.set_inheritable(descriptor, False)
             will.close()

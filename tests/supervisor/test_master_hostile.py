@@ -2,7 +2,6 @@
 
 import errno
 import io
-import os
 import socket
 import subprocess
 import time
@@ -106,8 +105,7 @@ class House:
         self.master._selector.close()
         for each in self._ends:
             each.close()
-        for descriptor in (self.master._wake_read, self.master._wake_write):
-            os.close(descriptor)
+        self.master._signals.close()
 
     def leave(self, name, code=-9):
         self.master._forget(self.master._children[name], code)
@@ -743,13 +741,13 @@ def becomes(monkeypatch):
 def test_a_restart_that_nobody_waits_for_any_more_does_not_happen(house, becomes):
     said, now = [], time.monotonic()
     house.leave("worker-0")
-    house.master._rehearsal = WentWell(lambda *answer: said.append(answer))
-    house.master._keep_rehearsal(now)
+    house.master._restart._rehearsal = WentWell(lambda *answer: said.append(answer))
+    house.master._restart.keep_time(now)
     assert not said
-    house.master._keep_rehearsal(now + SUCCESSION_SECONDS + 1)
+    house.master._restart.keep_time(now + SUCCESSION_SECONDS + 1)
     house.enter("worker-0")
-    house.master._keep_rehearsal(now + SUCCESSION_SECONDS + 1)
-    assert (house.master._rehearsal, becomes) == (None, [])
+    house.master._restart.keep_time(now + SUCCESSION_SECONDS + 1)
+    assert (house.master._restart._rehearsal, becomes) == (None, [])
     ((result, error),) = said
     assert result is None
     assert "not every process" in error
@@ -766,8 +764,8 @@ def test_who_could_not_become_its_successor_says_that_it_serves(house, becomes, 
         service_manager.bind(str(tmp_path / "notify"))
         service_manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        house.master._rehearsal = WentWell(nobody)
-        house.master._keep_rehearsal(time.monotonic())
+        house.master._restart._rehearsal = WentWell(nobody)
+        house.master._restart.keep_time(time.monotonic())
         told = [service_manager.recv(1000).decode().partition("=")[0] for _ in range(2)]
     assert len(becomes) == 1
     assert told == ["RELOADING", "READY"]
