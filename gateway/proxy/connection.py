@@ -166,7 +166,7 @@ class ClientConnection(Wire):
 
     async def _linger(self) -> None:
         if not self.at_end and not (self.exchange and self.exchange.reply.was_cut):
-            self.deadline = self.loop.time() + LINGER_SECONDS
+            self.deadline, self.request_deadline = self.loop.time() + LINGER_SECONDS, None
             if self.exchange is not None and not self.exchange.body_is_complete:
                 body = self.exchange.body
                 left = UPLOAD_LINGER_BYTES if body is not None and body.is_upload else LINGER_BYTES

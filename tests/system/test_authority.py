@@ -158,7 +158,7 @@ def gateway(gateway: Gateway) -> Iterator[Gateway]:
         _reload(
             gateway, POLICY.replace(ORDERS, SHUT + ORDERS, 1).replace("otp_within: 8s", f"otp_within: {CODE_SECONDS}s")
         )
-        gateway.ask("tenant", "add", "leaving")
+        gateway.ask("tenant", "add", "parting")
         yield gateway
         gateway.upstream, gateway.more = before
         _reload(gateway, gateway.policy)
@@ -194,7 +194,7 @@ CHANGES = {
     "grant taken": Row(lambda gateway, name: gateway.ask("user", "ungrant", name, "support@acme")),
     "token revoked": Row(lambda gateway, name: gateway.ask("token", "revoke", name), is_service=True),
     "tenant closed": Row(
-        lambda gateway, _: gateway.ask("tenant", "close", "leaving"), "/t/leaving/orders/{name}", "support@leaving"
+        lambda gateway, _: gateway.ask("tenant", "close", "parting"), "/t/parting/orders/{name}", "support@parting"
     ),
     "code too old": Row(lambda *_: None, "/t/acme/payout/{name}", "finance@acme"),
     "policy reloaded": Row(lambda gateway, _: _reload(gateway, POLICY), "/t/acme/shut/{name}"),
