@@ -31,7 +31,7 @@ from gateway.supervisor.users import identities
 
 PROTOCOL = 1
 """Of `Inheritance`, and of what the supervisor and its processes say to each other: who changes either so that the
-version before does not understand it, adds one."""
+version before does not understand it, adds one. `tests/supervisor/protocol.txt` has it in writing."""
 REHEARSAL_SECONDS = 30.0
 SUCCESSION_SECONDS = 45.0
 """From the question to the exec: less than a command waits (`keeper.RESTART_SECONDS`), and what was rehearsed is not
