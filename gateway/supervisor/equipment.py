@@ -8,7 +8,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,9 +73,12 @@ class Equipment:
         """The unix time from which on `renewed` equipment has other keys; None: never."""
 
     @classmethod
-    def for_configuration(cls, configuration: Configuration, inherited: Mapping[str, int] | None = None) -> Self:
-        """Take the lock of this `state_dir` and bind every socket, unless they are `inherited` (`left`). Raises
-        GatewayError in the user's words."""
+    def for_configuration(
+        cls, configuration: Configuration, inherited: Mapping[str, int] | None = None, known: Collection[str] = ()
+    ) -> Self:
+        """Take the lock of this `state_dir` and bind every socket, unless they are `inherited` (`left`) from a
+        supervisor whose processes go on, and have the keys with the ids `known`. Raises GatewayError in the user's
+        words."""
         with ExitStack() as stack:
             settings = configuration.settings
             who = identities(settings)
@@ -94,6 +97,8 @@ class Equipment:
                     stack.callback(os.close, descriptor)
                 listening |= {name: _Descriptor(descriptor) for name, descriptor in inherited.items()}
             keyring = open_keyring(settings, SystemClock(), SystemEntropy())
+            if inherited is not None:
+                keyring.hold_back(known)
             equipment = cls(configuration, stack, listening, who, keyring)
             try:
                 equipment.save_keys()
@@ -165,8 +170,13 @@ class Equipment:
             keyring.rotate(rotated)
         if retired is not None:
             keyring.retire(*retired)
-        keyring.hold_back({each.id for each in self._keyring.listing()})
+        keyring.hold_back(self.known)
         return Equipment(configuration, self._sockets, self._listening, self._who, keyring)
+
+    @property
+    def known(self) -> set[str]:
+        """Ids of the versions of keys that processes have, or have had."""
+        return {each.id for each in self._keyring.listing()}
 
     def save_keys(self) -> None:
         """Before anybody uses this equipment. Raises GatewayError."""

@@ -114,6 +114,7 @@ class Master:
         ledger.retire("supervisor")
         return Inheritance(
             sockets=self._force.equipment.left(),
+            keys=sorted(self._force.equipment.known),
             children=[leave(child) for child in self._children.values()],
             questions=self._questions.waiting,
             retired=ledger.retired,
@@ -382,6 +383,6 @@ def main(config: Path) -> int:
     inheritance = Inheritance.take()
     configuration = read_configuration(config)
     logs.configure("supervisor", level=logs.level(configuration.settings.log_level))
-    inherited = inheritance.sockets if inheritance is not None else None
-    with Equipment.for_configuration(configuration, inherited) as equipment:
+    inherited = (inheritance.sockets, inheritance.keys) if inheritance is not None else ()
+    with Equipment.for_configuration(configuration, *inherited) as equipment:
         return Master(configuration, equipment, inheritance).run()

@@ -29,7 +29,7 @@ from gateway.supervisor.equipment import Equipment, open_keyring, worker_count
 from gateway.supervisor.roster import Role
 from gateway.supervisor.users import identities
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of `Inheritance`, and of what the supervisor and its processes say to each other: who changes either so that the
 version before does not understand it, adds one. `tests/supervisor/protocol.txt` has it in writing."""
 REHEARSAL_SECONDS = 30.0
@@ -58,6 +58,8 @@ class Left:
 class Inheritance:
     sockets: dict[str, int]
     """Descriptors, the locks among them, by the names that `Equipment` has for them."""
+    keys: list[str] = field(default_factory=list)
+    """Ids of those that its processes have: with any other nobody signs before all have it."""
     children: list[Left] = field(default_factory=list)
     questions: list[tuple[str, int, str]] = field(default_factory=list)
     retired: Totals = field(default_factory=dict)

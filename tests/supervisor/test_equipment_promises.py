@@ -10,7 +10,7 @@ import pytest
 from gateway.foundation import keyring
 from gateway.foundation.clock import SystemClock
 from gateway.foundation.errors import GatewayError
-from gateway.foundation.keyring import PUBLISHED_SECONDS
+from gateway.foundation.keyring import PUBLISHED_SECONDS, SETTLES
 from gateway.supervisor.equipment import Equipment, StateLock
 from gateway.supervisor.roster import Seat
 
@@ -56,6 +56,21 @@ def test_a_version_that_nobody_was_given_signs_no_sooner_than_one_that_was_made_
         again = equipment.renewed(configuration, "assertion")
         assert ids(again)[0] == old
         assert len(ids(again)) == 3
+
+
+def test_nor_does_it_after_a_restart_while_those_before_do_not_have_it(place, monkeypatch):
+    configuration, now = place.configuration(), SystemClock().now()
+    with Equipment.for_configuration(configuration) as before:
+        written_by_somebody = before.renewed(configuration, "session")
+        written_by_somebody.save_keys()
+        monkeypatch.setattr(SystemClock, "now", lambda _: now + 3600)
+        left = {name: os.dup(descriptor) for name, descriptor in before.left().items()}
+        with Equipment.for_configuration(configuration, left, before.known) as after:
+            old, new = (each["id"] for each in after.for_role("worker")["keys"]["session"])
+            assert (old in before.known, new) == (True, written_by_somebody.newest("session"))
+            monkeypatch.setattr(SystemClock, "now", lambda _: now + 3600 + SETTLES)
+            renewed = after.renewed(configuration).for_role("worker")["keys"]["session"]
+            assert [each["id"] for each in renewed] == [new, old]
 
 
 def test_root_does_not_work_on_the_state_of_another_user(tmp_path, monkeypatch):

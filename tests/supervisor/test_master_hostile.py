@@ -29,7 +29,7 @@ class Equipment:
 
     def __init__(self, edition=1):
         self.edition, self.failure, self.keys_change = edition, None, None
-        self.rotated, self.retired, self.saved, self.save_failure = [], [], 0, None
+        self.rotated, self.retired, self.saved, self.save_failure, self.known = [], [], 0, None, set()
 
     def left(self):
         return {}
