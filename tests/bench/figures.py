@@ -65,7 +65,7 @@ def idle_connection(kilobytes: float) -> Figure:
 
 
 def uploaded_connection(kilobytes: float) -> Figure:
-    return Figure("… after it has uploaded 1 MiB", "KB", kilobytes, 100)
+    return Figure("… after each has uploaded 1 MiB, which ends it", "KB", kilobytes, 100)
 
 
 def decision(ratio: float) -> Figure:

@@ -12,7 +12,7 @@ from tests.bench.running import LOAD_CORE, CannotMeasure, Running
 
 SPARE_FILES = 2000
 """Of a process, beside its connections."""
-SETTINGS = "limits: {connections: 20000}\ntimeouts: {idle: 1h}"
+SETTINGS = "limits: {connections: 20000, identity_connections: 20000}\ntimeouts: {idle: 1h}"
 _QUIET_SECONDS = 1.0
 
 
