@@ -1,8 +1,8 @@
 """Who may begin and who may end while everybody is replaced, and signals that come in the middle of it."""
 
-import os
 import signal
 import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ class Successor:
         ]
         equipment = Equipment()
         equipment.slots = 2
-        self.master = Master(place.configuration(), equipment, Inheritance({}, left, config="before"))
+        self.master = Master(place.configuration(), equipment, Inheritance({}, children=left, config="before"))
         self.roster, self.restart = self.master._roster, self.master._restart
         self.before = {child.seat.name: child for child in self.restart.predecessors}
         self.ends = {name: MasterEnd(theirs) for name, (_, theirs) in zip(self.before, pairs, strict=True)}
@@ -132,7 +132,7 @@ def signals():
 
 
 def test_a_signal_that_came_before_is_told_and_kept(signals):
-    os.kill(os.getpid(), RELOAD)
+    signal.pthread_kill(threading.get_ident(), RELOAD)
     with signals.held() as has_come:
         assert has_come
     assert signals.take() == {RELOAD}
@@ -142,7 +142,7 @@ def test_a_signal_that_came_before_is_told_and_kept(signals):
 
 def test_a_signal_that_comes_meanwhile_waits(signals):
     with signals.held():
-        os.kill(os.getpid(), RESTART)
+        signal.pthread_kill(threading.get_ident(), RESTART)
         assert signals.take() == set()
         assert signal.sigpending() == {RESTART}
     assert signals.take() == {RESTART}
@@ -179,7 +179,7 @@ class Scene:
 
 def test_what_came_before_the_exec_is_dealt_with_before_it(signals):
     scene = Scene(signals)
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     scene.restart.keep_time(0.0)
     assert (scene.handed_over, scene.said, scene.recorded) == (0, [], [])
     assert signals.take() == {signal.SIGTERM}

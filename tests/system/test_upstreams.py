@@ -63,7 +63,11 @@ def gateway(
     """One worker, so that after the first requests each upstream has a connection that was used before."""
     urls = ", ".join(f'"http://127.0.0.1:{each.port}"' for each in processes)
     policy = POLICY.replace('["UPSTREAM"]', f"[{urls}]\n    health: {{path: /healthz, every: 1s, timeout: 1s}}", 1)
-    with running(Gateway(tmp_path_factory.mktemp("upstreams"), upstream, workers=1, policy=policy)) as gateway:
+    # Nobody has signed in here, and all of them ask without a pause.
+    more = "limits: {strangers: 1000000}\n"
+    with running(
+        Gateway(tmp_path_factory.mktemp("upstreams"), upstream, workers=1, policy=policy, more=more)
+    ) as gateway:
         yield gateway
 
 
